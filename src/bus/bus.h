@@ -1,0 +1,75 @@
+// The bus port: events and queues. Embedded: the barid engine and its journal; Kafka and AMQP are its twins.
+//
+// Topics are published to; a subscription is a named group: every group gets every event, the members of a
+// group compete. Events with the same key reach a group's handler in order.
+//
+// On the embedded bus an event goes to the topic exchange "barid.events" with its topic as routing key; a
+// group is the durable queue "barid.<group>" bound with the topic pattern. So anyone may bind a queue of
+// their own to the same exchange (over AMQP, from the next version on).
+#ifndef BARID_BUS_BUS_H
+#define BARID_BUS_BUS_H
+
+#include "base/error.h"
+#include "base/id.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct loop;
+struct io;
+struct bus;
+struct bus_subscription;
+
+struct bus_event {
+    struct id event_id;
+    const char *topic; // "message_send"
+    const char *key;   // ordering key, e.g. the conversation id
+    const void *payload;
+    size_t payload_length;
+};
+
+struct bus_delivery {
+    struct bus_event event; // pointers valid during the call
+    uint64_t tag;
+    uint32_t attempt;       // 1 for the first time
+    int64_t published_at_ms;
+};
+
+struct bus_options {
+    const char *url; // "embedded:" only, in this version
+    struct io *io;   // embedded: rooted at the data directory; the journal is its journal/
+    uint64_t memory_budget;
+};
+
+enum err bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);
+void bus_close(struct bus *b); // flushes what was published
+
+// done(arg, ERR_OK) when the bus has it durably. ERR_FULL, ERR_BUSY: not taken now, nothing will be called
+// back when bus_publish itself returns an error.
+typedef void bus_done_fn(void *arg, enum err err);
+enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg,
+                     struct error *e);
+
+struct bus_subscribe_options {
+    const char *group;
+    const char *pattern;        // topic pattern, "message_send" or "message_*"-like AMQP "#"
+    uint32_t prefetch;          // 0: 256
+    uint32_t max_attempts;      // then parked; 0: 3
+};
+typedef void bus_deliver_fn(void *arg, const struct bus_delivery *d);
+enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver,
+                       void *arg, struct bus_subscription **out, struct error *e);
+enum bus_settle { BUS_ACK, BUS_RETRY, BUS_PARK };
+void bus_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason);
+void bus_unsubscribe(struct bus_subscription *s); // unsettled events go back
+
+// Operations: depths for status and metrics; parked events.
+struct bus_queue_stats {
+    const char *name;
+    uint64_t ready, unacked, parked, bytes, published, delivered, acked;
+    int64_t oldest_at_ms;
+};
+void bus_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
+struct engine *bus_engine(struct bus *b); // the embedded engine, NULL on other buses
+
+#endif

@@ -1,0 +1,96 @@
+// The database port: who, which conversation, what state. SQLite embedded; PostgreSQL is its twin.
+//
+// Work is done in units: a function run on a database thread inside a transaction, answered on the loop
+// thread after the commit. Many write units share one commit; each runs in its own savepoint, so one that
+// fails takes back only what it did itself. Read-only units run beside them on a reading connection and see
+// everything that was committed before they were submitted.
+//
+//   static enum err run(struct db *db, struct db_unit *u) { … db_prepare / db_bind_* / db_step … }
+//   static void done(struct db_unit *u, enum err err) { … answer … }
+//
+// Statements are constants with a text that both SQLite (3.35+) and PostgreSQL understand, parameters written
+// ?1, ?2, …; where the dialects part, `.postgres` holds the other one. Prepared once a connection.
+#ifndef BARID_DATABASE_DATABASE_H
+#define BARID_DATABASE_DATABASE_H
+
+#include "base/error.h"
+#include "base/id.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct loop;
+struct database;
+struct db; // a connection, inside a unit
+
+struct db_unit {
+    enum err (*run)(struct db *db, struct db_unit *u);    // database thread; not ERR_OK: rolled back
+    void (*done)(struct db_unit *u, enum err err);        // loop thread, after the commit
+    bool read_only;
+    struct error error;    // filled by run (or by the port) when it fails
+    struct db_unit *next;  // private
+    enum err result;       // private
+};
+
+struct database_options {
+    const char *url;       // "sqlite:PATH" (a plain path too); later "postgresql://…"
+    uint32_t max_pending;  // units waiting at most, 0: 65,536; beyond: ERR_BUSY
+    uint32_t cache_bytes;  // page cache a connection, 0: 4 MiB
+};
+
+struct migration {
+    uint32_t number;
+    const char *name;
+    const char *sql;
+};
+
+// Opens, applies the migrations that are missing (each in its own transaction; refuses a database that is
+// newer than the program with ERR_VERSION), starts the threads. The migrations array ends with number 0.
+enum err database_open(struct database **out, struct loop *loop, const struct database_options *o,
+                       const struct migration *migrations, struct error *e);
+void database_close(struct database *d); // finishes what was submitted; `done`s have run when it returns
+// The unit is the port's until done() was called. ERR_BUSY when the queue is full, ERR_FULL below the
+// low-water mark for units that write and are not `frees_space`.
+enum err database_submit(struct database *d, struct db_unit *u);
+
+struct database_stats {
+    uint64_t units, commits, failed, pending;
+};
+void database_stats(const struct database *d, struct database_stats *out);
+
+// ---- inside a unit --------------------------------------------------------------------------------------
+
+struct db_sql {
+    const char *text;
+    const char *postgres; // NULL: the same text
+    uint32_t slot;        // private: given at first use
+};
+
+struct db_stmt;
+
+// The cached statement, reset, its bindings cleared. Never NULL: a text that does not compile is a
+// programmer's error.
+struct db_stmt *db_prepare(struct db *db, struct db_sql *sql);
+void db_bind_int(struct db_stmt *s, int index, int64_t v); // index from 1, as in ?1
+void db_bind_text(struct db_stmt *s, int index, const char *text);             // NULL binds null
+void db_bind_text_n(struct db_stmt *s, int index, const char *text, size_t n); // must outlive the step
+void db_bind_blob(struct db_stmt *s, int index, const void *data, size_t n);
+void db_bind_id(struct db_stmt *s, int index, const struct id *id);
+void db_bind_null(struct db_stmt *s, int index);
+
+enum db_row { DB_ROW = 1, DB_DONE = 0 };
+// DB_ROW, DB_DONE, or minus an enum err: -ERR_CONFLICT for a violated constraint, -ERR_FULL, -ERR_DATABASE …
+int db_step(struct db_stmt *s);
+// For statements without rows: steps to the end. ERR_OK or the error.
+enum err db_run(struct db_stmt *s);
+int64_t db_changes(struct db *db); // rows changed by the last statement that ran to its end
+
+int64_t db_int(struct db_stmt *s, int column); // columns from 0; null gives 0
+bool db_is_null(struct db_stmt *s, int column);
+const char *db_text(struct db_stmt *s, int column, size_t *n);  // valid until the next step or prepare; n may be NULL
+const void *db_blob(struct db_stmt *s, int column, size_t *n);
+bool db_id(struct db_stmt *s, int column, struct id *out); // false when null or not 16 bytes
+struct error *db_error(struct db *db); // the unit's error, to be filled with error_set
+
+#endif

@@ -1,0 +1,64 @@
+// The data store port: media and other large contents. Embedded: files named by their SHA-256.
+//
+// A content is written as a stream, gets its name (the hash) when it is complete and durable, and may be
+// held by several owners; who owns what is the database's business. Removing is idempotent. Contents that
+// nobody came to own (a crash between the upload and its message) are found by datastore_sweep.
+//
+// Small texts do not come here: they ride in the accepting transaction (docs/decisions/0002).
+//
+// All calls are made on the loop thread; the disk work runs on libuv's pool, one operation of a stream at a
+// time. Layout under the data directory: media/ab/abcdef…(64 hex), media/tmp/<random>.part.
+#ifndef BARID_DATASTORE_DATASTORE_H
+#define BARID_DATASTORE_DATASTORE_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct loop;
+struct datastore;
+struct ds_writer;
+struct ds_reader;
+
+#define DATASTORE_HASH 32
+
+enum err datastore_open(struct datastore **out, struct loop *loop, const char *dir, struct error *e);
+void datastore_close(struct datastore *d);
+
+// ---- writing: write … write, then finish or abort. One call in flight a writer; `max_bytes` bounds it.
+typedef void ds_done_fn(void *arg, enum err err);
+typedef void ds_finished_fn(void *arg, enum err err, const uint8_t hash[DATASTORE_HASH], uint64_t bytes);
+
+enum err ds_writer_new(struct datastore *d, uint64_t max_bytes, struct ds_writer **out);
+// Copies `data`; done when it is with the file. ERR_TOO_LARGE past max_bytes, ERR_FULL when the disk is.
+void ds_writer_write(struct ds_writer *w, const void *data, size_t n, ds_done_fn *done, void *arg);
+// Syncs, renames, syncs the directory; then the content is durable under its hash. Frees the writer.
+void ds_writer_finish(struct ds_writer *w, ds_finished_fn *done, void *arg);
+void ds_writer_abort(struct ds_writer *w); // any time, also with a call in flight; frees the writer
+
+// ---- reading a range
+typedef void ds_opened_fn(void *arg, enum err err, struct ds_reader *r, uint64_t bytes);
+typedef void ds_read_fn(void *arg, enum err err, const uint8_t *data, size_t n); // n == 0: the end
+void datastore_read(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_opened_fn *done, void *arg);
+void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn *done, void *arg);
+void ds_reader_free(struct ds_reader *r); // any time
+
+// ---- removing. ERR_OK also when it was not there.
+void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg);
+
+// Lists every content older than `min_age_ms` and every stale .part; for each content calls `wanted` (on the
+// loop thread, in batches); those not wanted are removed. Yields between batches; never blocks the loop.
+typedef void ds_swept_fn(void *arg, enum err err, uint64_t kept, uint64_t removed);
+typedef void ds_verdict_fn(void *arg_batch, const uint8_t *wanted); // see ds_ask_fn
+// `hashes` holds n hashes; answer by calling verdict(arg_batch, wanted) with wanted[i] 0 or 1.
+typedef void ds_ask_fn(void *arg, const uint8_t (*hashes)[DATASTORE_HASH], size_t n, ds_verdict_fn *verdict,
+                       void *arg_batch);
+void datastore_sweep(struct datastore *d, uint64_t min_age_ms, ds_ask_fn *ask, ds_swept_fn *done, void *arg);
+
+struct datastore_stats {
+    uint64_t writing, reading, free_bytes;
+};
+void datastore_stats(struct datastore *d, struct datastore_stats *out);
+
+#endif

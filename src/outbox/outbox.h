@@ -1,0 +1,67 @@
+// Outbox and inbox: an event is stored in the same transaction as the change it tells of, produced to the bus
+// afterwards, and deleted once the bus has confirmed it (seed 1).
+//
+//   store (in the unit) ─commit─> wake ─> claim a batch ─> publish each ─confirmed─> delete (and on_published)
+//                                                              └─ refused: attempts+1, back off; after the last
+//                                                                 attempt: parked, with the error
+//
+// Per-key order: events of one key are published in id order; one that is waiting for its next attempt holds
+// its key's followers, one that is parked steps aside. When the bus is not there at all (ERR_UNAVAILABLE,
+// ERR_FULL, ERR_BUSY) no attempt is spent: the producer waits and says so.
+#ifndef BARID_OUTBOX_OUTBOX_H
+#define BARID_OUTBOX_OUTBOX_H
+
+#include "base/error.h"
+#include "base/id.h"
+#include "bus/bus.h"
+#include "database/database.h"
+
+struct outbox;
+
+struct outbox_options {
+    struct loop *loop;
+    struct io *io; // clock and randomness
+    struct database *database;
+    struct bus *bus;
+    uint32_t max_attempts;    // 0: 3
+    uint32_t batch;           // 0: 512
+    uint32_t safety_check_ms; // 0: 30,000: the slow look that catches a lost wake
+    // Runs in the unit that deletes the event, for what must change with it. May be NULL.
+    enum err (*on_published)(struct db *db, const struct id *event_id, const char *topic, const char *key,
+                             const void *payload, size_t n, int64_t at_ms);
+};
+
+enum err outbox_new(struct outbox **out, const struct outbox_options *o, struct error *e); // starts with a catch-up
+void outbox_free(struct outbox *o);
+
+// In a unit: store the event. The same event_id twice is ERR_CONFLICT.
+enum err outbox_store(struct db *db, const struct bus_event *event, int64_t now_ms);
+// On the loop, from the unit's done(): there is something to publish. Cheap.
+void outbox_wake(struct outbox *o);
+bool outbox_idle(const struct outbox *o); // nothing known to be unpublished
+
+struct outbox_stats {
+    uint64_t stored, published, failed, parked, waiting;
+    int64_t oldest_at_ms;
+    bool bus_away;
+};
+void outbox_stats(const struct outbox *o, struct outbox_stats *out);
+
+// Parked events (units for `barid parked`): list, retry (attempts from zero), drop.
+struct outbox_parked {
+    int64_t id;
+    struct id event_id;
+    const char *topic, *key, *error;
+    uint32_t attempts;
+    int64_t stored_at_ms, parked_at_ms;
+};
+enum err outbox_parked_each(struct db *db, void (*each)(void *arg, const struct outbox_parked *p), void *arg);
+enum err outbox_parked_retry(struct db *db, int64_t id);
+enum err outbox_parked_drop(struct db *db, int64_t id);
+
+// Inbox: true in *fresh the first time `consumer` sees the event, in the same transaction as its effect.
+enum err inbox_accept(struct db *db, const char *consumer, const struct id *event_id, int64_t now_ms,
+                      bool *fresh);
+enum err inbox_forget(struct db *db, int64_t before_ms, uint32_t limit, uint64_t *removed); // after 7 days
+
+#endif
