@@ -56,8 +56,16 @@ struct io_vtable {
     enum err (*space)(struct io *io, struct io_space *out);
 };
 
+// The last id made with this io (base/id.c); here so that a simulated run starts from nothing.
+struct io_last_id {
+    uint64_t ms;
+    uint64_t random_b;
+    uint32_t random_a;
+};
+
 struct io {
     const struct io_vtable *v;
+    struct io_last_id last_id; // zero at start
 };
 
 // The real thing. `root` is the data directory; it is made if missing. Owned by the caller.

@@ -6,6 +6,7 @@
 #define BARID_BASE_LOOP_H
 
 #include "base/error.h"
+#include "base/heap.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,8 +35,10 @@ void loop_post(struct loop *l, struct loop_post *p);
 struct loop_timer {
     void (*fn)(struct loop_timer *t);
     uint64_t due_ms;
-    uint32_t heap_at; // private: 1-based place in the heap, 0 when idle
+    uint64_t order;        // private: timers due in the same millisecond run in the order they were started
+    struct heap_node heap; // private
 };
+static inline bool loop_timer_active(const struct loop_timer *t) { return heap_has(&t->heap); }
 void loop_timer_start(struct loop *l, struct loop_timer *t, uint64_t delay_ms);
 void loop_timer_stop(struct loop *l, struct loop_timer *t);
 
