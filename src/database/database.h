@@ -13,6 +13,7 @@
 #ifndef BARID_DATABASE_DATABASE_H
 #define BARID_DATABASE_DATABASE_H
 
+#include "base/embedded.h"
 #include "base/error.h"
 #include "base/id.h"
 
@@ -28,6 +29,7 @@ struct db_unit {
     enum err (*run)(struct db *db, struct db_unit *u);    // database thread; not ERR_OK: rolled back
     void (*done)(struct db_unit *u, enum err err);        // loop thread, after the commit
     bool read_only;
+    bool frees_space;      // taken below the low-water mark too: what it removes outweighs what it writes
     struct error error;    // filled by run (or by the port) when it fails
     struct db_unit *next;  // private
     enum err result;       // private
@@ -37,16 +39,22 @@ struct database_options {
     const char *url;       // "sqlite:PATH" (a plain path too); later "postgresql://…"
     uint32_t max_pending;  // units waiting at most, 0: 65,536; beyond: ERR_BUSY
     uint32_t cache_bytes;  // page cache a connection, 0: 4 MiB
+    uint64_t low_water_bytes; // free disk space below which writing is refused, 0: 64 MiB
 };
+
+// The name of the database in a data directory, so that server and tools agree.
+#define DATABASE_FILE "barid.db"
 
 struct migration {
     uint32_t number;
     const char *name;
-    const char *sql;
+    const char *sql;                  // the text, or NULL and
+    const struct embedded_file *file; // the file built in: .file = &outbox_migrations[0]
 };
 
 // Opens, applies the migrations that are missing (each in its own transaction; refuses a database that is
 // newer than the program with ERR_VERSION), starts the threads. The migrations array ends with number 0.
+// NULL: for tools beside a running server; nothing is made or changed, ERR_NOT_FOUND when there is no database.
 enum err database_open(struct database **out, struct loop *loop, const struct database_options *o,
                        const struct migration *migrations, struct error *e);
 void database_close(struct database *d); // finishes what was submitted; `done`s have run when it returns

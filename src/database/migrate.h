@@ -1,0 +1,9 @@
+#ifndef BARID_DATABASE_MIGRATE_H
+#define BARID_DATABASE_MIGRATE_H
+
+#include "database/driver.h"
+
+// On the connection before its thread starts.
+enum err migrate(struct db *db, const struct migration *migrations, struct error *e);
+
+#endif
