@@ -18,6 +18,9 @@
 
 struct outbox;
 
+// sql/sqlite/0001_outbox.sql, one file: {.number = 1, .name = "outbox", .file = &outbox_migrations[0]}.
+extern const struct embedded_file outbox_migrations[];
+
 struct outbox_options {
     struct loop *loop;
     struct io *io; // clock and randomness
@@ -26,12 +29,17 @@ struct outbox_options {
     uint32_t max_attempts;    // 0: 3
     uint32_t batch;           // 0: 512
     uint32_t safety_check_ms; // 0: 30,000: the slow look that catches a lost wake
+    // Events of one key published at once. 0: 64 on the embedded bus, which takes an event in the call or
+    // refuses it there; 1 on any other, where a late refusal would come after its followers.
+    uint32_t key_window;
     // Runs in the unit that deletes the event, for what must change with it. May be NULL.
     enum err (*on_published)(struct db *db, const struct id *event_id, const char *topic, const char *key,
                              const void *payload, size_t n, int64_t at_ms);
 };
 
 enum err outbox_new(struct outbox **out, const struct outbox_options *o, struct error *e); // starts with a catch-up
+// Publishes no more. Before bus_close and database_close: what is on its way there is let go of when they are
+// done with it. What was confirmed and not yet deleted is published again at the next start.
 void outbox_free(struct outbox *o);
 
 // In a unit: store the event. The same event_id twice is ERR_CONFLICT.
@@ -54,6 +62,8 @@ struct outbox_parked {
     const char *topic, *key, *error;
     uint32_t attempts;
     int64_t stored_at_ms, parked_at_ms;
+    const void *payload; // valid during the call
+    size_t payload_length;
 };
 enum err outbox_parked_each(struct db *db, void (*each)(void *arg, const struct outbox_parked *p), void *arg);
 enum err outbox_parked_retry(struct db *db, int64_t id);
