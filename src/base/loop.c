@@ -23,6 +23,7 @@ struct loop {
 
     struct heap timers;
     uint64_t timer_order;
+    bool in_timers; // on_timer is at work and will set the uv timer itself
     struct loop_idle *idles;
     unsigned working; // items given to the pool and not done
     _Atomic pthread_t thread;
@@ -89,26 +90,30 @@ static struct loop_timer *first_timer(struct loop *l) {
 
 static void on_timer(uv_timer_t *handle);
 
-static void set_uv_timer(struct loop *l) {
+static void set_uv_timer(struct loop *l, uint64_t at_least_ms) {
     struct loop_timer *first = first_timer(l);
     if (first == NULL) {
         uv_timer_stop(&l->timer);
         return;
     }
     uint64_t now = uv_now(&l->uv);
-    uv_timer_start(&l->timer, on_timer, first->due_ms > now ? first->due_ms - now : 0, 0);
+    uint64_t delay = first->due_ms > now ? first->due_ms - now : 0;
+    uv_timer_start(&l->timer, on_timer, delay > at_least_ms ? delay : at_least_ms, 0);
 }
 
-// A timer that starts itself again with no delay must not keep the loop here: those started now wait.
+// A timer that starts itself again with no delay must not keep the loop here: those started now wait, and since
+// libuv runs whatever is due before it looks at sockets again, they wait for the next millisecond.
 static void on_timer(uv_timer_t *handle) {
     struct loop *l = handle->data;
     uint64_t now = uv_now(&l->uv), started_before = l->timer_order;
     struct loop_timer *t;
+    l->in_timers = true;
     while ((t = first_timer(l)) != NULL && t->due_ms <= now && t->order < started_before) {
         heap_remove(&l->timers, &t->heap);
         t->fn(t);
     }
-    set_uv_timer(l);
+    l->in_timers = false;
+    set_uv_timer(l, 1);
 }
 
 void loop_timer_start(struct loop *l, struct loop_timer *t, uint64_t delay_ms) {
@@ -118,14 +123,14 @@ void loop_timer_start(struct loop *l, struct loop_timer *t, uint64_t delay_ms) {
     t->due_ms = delay_ms < UINT64_MAX - now ? now + delay_ms : UINT64_MAX;
     t->order = l->timer_order++;
     if (!heap_push(&l->timers, &t->heap)) die("out of memory for a timer");
-    set_uv_timer(l);
+    if (!l->in_timers) set_uv_timer(l, 0);
 }
 
 void loop_timer_stop(struct loop *l, struct loop_timer *t) {
     if (!loop_timer_active(t)) return;
     ASSERT(loop_on_thread(l));
     heap_remove(&l->timers, &t->heap);
-    set_uv_timer(l);
+    if (!l->in_timers) set_uv_timer(l, 0);
 }
 
 // --- work on the pool ---
