@@ -90,6 +90,7 @@ static void parses_only_the_canonical_form(void **state) {
         "",
         "0192f4e3-7b1c-7abc-8def-0123456789a",
         "0192f4e3-7b1c-7abc-8def-0123456789abc",
+        "0192f4e3-7b1c-7abc-8def-0123456789abcd",
         "0192f4e37b1c7abc8def0123456789ab",
         "{192f4e3-7b1c-7abc-8def-0123456789a}",
         "0192f4e3-7b1c-7abc-8def-0123456789ag",

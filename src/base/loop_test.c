@@ -67,6 +67,18 @@ static void posts_from_other_threads_all_run_on_the_loop_in_order(void **state) 
     assert_true(on_thread);
 }
 
+static int left_over;
+
+static void count_left_over(struct loop_post *p) {
+    (void)p;
+    left_over++;
+}
+
+static void stop_loop(struct loop_post *p) {
+    (void)p;
+    loop_stop(loop);
+}
+
 static int again;
 
 static void post_again(struct loop_post *p) {
@@ -84,8 +96,21 @@ static void a_post_may_post_itself_again(void **state) {
     assert_false(p.posted);
 }
 
-static int left_over;
-static void count_left_over(struct loop_post *p) { (void)p, left_over++; }
+static struct loop_post behind = {.fn = stop_loop};
+
+static void post_behind(struct loop_post *p) {
+    (void)p;
+    loop_post(loop, &behind);
+}
+
+static void what_a_post_posts_behind_others_is_not_forgotten(void **state) {
+    (void)state;
+    struct loop_post first = {.fn = post_behind}, second = {.fn = count_left_over};
+    loop_post(loop, &first);
+    loop_post(loop, &second);
+    loop_run(loop);
+    assert_false(behind.posted);
+}
 
 static void what_is_still_posted_runs_when_the_loop_is_freed(void **state) {
     (void)state;
@@ -167,11 +192,6 @@ static void spin(struct loop_timer *t) {
     loop_timer_start(loop, t, 0);
 }
 
-static void stop_loop(struct loop_post *p) {
-    (void)p;
-    loop_stop(loop);
-}
-
 static void *post_stop(void *arg) {
     loop_post(loop, arg);
     return NULL;
@@ -247,6 +267,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_LOOP(posts_from_other_threads_all_run_on_the_loop_in_order),
         WITH_LOOP(a_post_may_post_itself_again),
+        WITH_LOOP(what_a_post_posts_behind_others_is_not_forgotten),
         cmocka_unit_test(what_is_still_posted_runs_when_the_loop_is_freed),
         WITH_LOOP(timers_run_in_order_of_time_and_then_of_starting),
         WITH_LOOP(timers_can_be_stopped_and_moved),

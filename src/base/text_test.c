@@ -22,8 +22,7 @@ static void utf8_accepts_the_ends_of_every_range(void **state) {
         "\xef\xbf\xbf",
         "\xf0\x90\x80\x80",
         "\xf4\x8f\xbf\xbf",
-        "1234567\xc3\xa9"
-        "12345678\xf0\x9f\x93\xae",
+        "1234567\xc3\xa9 2345678\xf0\x9f\x93\xae",
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) assert_true(valid(good[i]));
     assert_true(utf8_valid("a\0b", 3));
@@ -49,7 +48,7 @@ static void utf8_refuses_what_only_looks_like_it(void **state) {
         "\xfe",
         "\xff",
         "12345678\xff",
-        "1234567\xe2\x82" "12345678",
+        "1234567\xe2\x82 2345678",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(valid(bad[i]));
 }
@@ -90,6 +89,7 @@ static void hex_goes_there_and_back(void **state) {
     assert_memory_equal(bytes, back, 5);
     assert_false(hex_decode(text, 9, back, 5));
     assert_false(hex_decode(text, 8, back, 5));
+    assert_false(hex_decode(text, 10, back, 4));
     assert_false(hex_decode("000ff0ff5g", 10, back, 5));
     assert_true(hex_decode("", 0, back, 0));
 }

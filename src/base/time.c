@@ -98,8 +98,7 @@ static int offset_minutes(struct scan *s) {
 
 static bool real_date(struct date d) {
     if (d.month < 1 || d.month > 12 || d.day < 1) return false;
-    struct date back = date_of(days_of(d));
-    return back.month == d.month && back.day == d.day;
+    return date_of(days_of(d)).month == d.month; // the 31st of April is in May
 }
 
 bool time_parse_ms(const char *text, size_t len, int64_t *ms) {
