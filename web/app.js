@@ -4,7 +4,7 @@
 // api     HTTP calls                      thread  the open one, and writing
 // store   IndexedDB: the safe point       track   the journey of a message
 // outbox  sending                         dom     making elements
-// link    receiving
+// link    receiving                       sw      the page without the server
 import { $, avatar } from "./dom.js";
 import { Api, ApiError } from "./api.js";
 import { Store } from "./store.js";
@@ -243,6 +243,8 @@ addEventListener("hashchange", route);
 addEventListener("storage", (e) => {
   if (e.key === SESSION) location.reload();
 });
+
+navigator.serviceWorker?.register("sw.js").catch(() => {}); // without it the page needs the server to open
 
 if (session()) start(session());
 else showSignin();

@@ -131,7 +131,7 @@ export class Thread {
     const list = found.slice(-this.#limit);
     const atEnd = this.#atEnd();
     const before = $("log").scrollHeight - $("log").scrollTop;
-    const first = list.length && !this.#nodes.has(list[0].message_id) && this.#nodes.size;
+    const earlier = list.length && !this.#nodes.has(list[0].message_id) && this.#nodes.size;
     const known = new Set(this.#nodes.keys());
 
     const keep = new Set(list.map((m) => m.message_id));
@@ -141,7 +141,7 @@ export class Thread {
     const fresh = list.filter((m) => !known.has(m.message_id));
     const last = list[list.length - 1];
     if (atEnd || (last && last.state === "sending" && !known.has(last.message_id))) this.#toEnd();
-    else if (first) $("log").scrollTop = $("log").scrollHeight - before; // earlier ones came in above
+    else if (earlier) $("log").scrollTop = $("log").scrollHeight - before; // earlier ones came in above
     else if (fresh.some((m) => m.unread)) $("jump").hidden = false;
   }
 
@@ -285,7 +285,8 @@ export class Thread {
   #grow() {
     const t = $("text");
     t.style.height = "auto";
-    t.style.height = `${t.scrollHeight}px`;
+    t.style.height = `${t.scrollHeight + t.offsetHeight - t.clientHeight}px`;
+    t.style.overflowY = t.scrollHeight > 180 ? "auto" : "hidden";
   }
 
   async #submit(e) {

@@ -91,8 +91,8 @@ export class Track {
     const start = points.length ? Date.parse(points[0].at) : 0;
     const rows = points.map((p) => this.#row(p, start));
     if (!points.some((p) => BAD.has(p.point))) {
-      const passed = new Set(points.map((p) => p.point));
-      for (const point of AHEAD) if (!passed.has(point)) rows.push(el("li", { class: "ahead" }, el("span", {}, TOLD[point]({}))));
+      const furthest = Math.max(...points.map((p) => AHEAD.indexOf(p.point)));
+      for (const point of AHEAD.slice(furthest + 1)) rows.push(el("li", { class: "ahead" }, el("span", {}, TOLD[point]({}))));
     }
     $("track-points").replaceChildren(...rows);
   }
