@@ -24,12 +24,15 @@ struct ds_reader;
 #define DATASTORE_HASH 32
 
 enum err datastore_open(struct datastore **out, struct loop *loop, const char *dir, struct error *e);
+// Work in flight ends by itself later; its callbacks are not called any more. Writers and readers that are
+// still there are their owners' to free.
 void datastore_close(struct datastore *d);
 
 // ---- writing: write … write, then finish or abort. One call in flight a writer; `max_bytes` bounds it.
 typedef void ds_done_fn(void *arg, enum err err);
 typedef void ds_finished_fn(void *arg, enum err err, const uint8_t hash[DATASTORE_HASH], uint64_t bytes);
 
+// ERR_BUSY when too many are open.
 enum err ds_writer_new(struct datastore *d, uint64_t max_bytes, struct ds_writer **out);
 // Copies `data`; done when it is with the file. ERR_TOO_LARGE past max_bytes, ERR_FULL when the disk is.
 void ds_writer_write(struct ds_writer *w, const void *data, size_t n, ds_done_fn *done, void *arg);
@@ -41,14 +44,17 @@ void ds_writer_abort(struct ds_writer *w); // any time, also with a call in flig
 typedef void ds_opened_fn(void *arg, enum err err, struct ds_reader *r, uint64_t bytes);
 typedef void ds_read_fn(void *arg, enum err err, const uint8_t *data, size_t n); // n == 0: the end
 void datastore_read(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_opened_fn *done, void *arg);
+// At most 1 MiB a call, so fewer than `max` is not yet the end. One call in flight a reader.
 void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn *done, void *arg);
 void ds_reader_free(struct ds_reader *r); // any time
 
-// ---- removing. ERR_OK also when it was not there.
+// ---- removing. ERR_OK also when it was not there. A content that another upload came to share within the last
+// seconds stays, because its new owner may not have been written down yet: the sweep decides about it.
 void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg);
 
 // Lists every content older than `min_age_ms` and every stale .part; for each content calls `wanted` (on the
-// loop thread, in batches); those not wanted are removed. Yields between batches; never blocks the loop.
+// loop thread, in batches); those not wanted are removed. Yields between batches; never blocks the loop. One at a
+// time: ERR_BUSY.
 typedef void ds_swept_fn(void *arg, enum err err, uint64_t kept, uint64_t removed);
 typedef void ds_verdict_fn(void *arg_batch, const uint8_t *wanted); // see ds_ask_fn
 // `hashes` holds n hashes; answer by calling verdict(arg_batch, wanted) with wanted[i] 0 or 1.

@@ -49,7 +49,8 @@ void outbox_wake(struct outbox *o);
 bool outbox_idle(const struct outbox *o); // nothing known to be unpublished
 
 struct outbox_stats {
-    uint64_t stored, published, failed, parked, waiting;
+    uint64_t stored, published, failed; // since the producer started; failed counts attempts
+    uint64_t parked, waiting;           // now; waiting: of those in memory
     int64_t oldest_at_ms;
     bool bus_away;
 };

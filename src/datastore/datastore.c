@@ -1,0 +1,212 @@
+// The store itself: its directory, its bounded disk work, and the giving and taking of names.
+//
+//   media/ab/abcdef…     a content, named by its SHA-256 in hex, under the first byte of it
+//   media/tmp/<32 hex>.part   a content on its way in
+//
+// A name is given by renaming a synced part over whatever has that name: it is the same content, its time becomes
+// new, and readers keep the file they have opened.
+#include "datastore/internal.h"
+
+#include "base/assert.h"
+#include "base/hex.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <uv.h>
+
+#define AT_ONCE 3
+#define SHARED_NS 5000000000u
+
+void ds_hold(struct datastore *d) { d->holders++; }
+
+void ds_let_go(struct datastore *d) {
+    ASSERT(d->holders > 0);
+    if (--d->holders > 0) return;
+    pthread_mutex_destroy(&d->names);
+    if (d->io) io_os_free(d->io);
+    free(d->root);
+    free(d);
+}
+
+// ---- operations
+
+static void op_run(struct loop_work *w) {
+    struct ds_op *op = (struct ds_op *)w;
+    op->run(op);
+}
+
+static void op_done(struct loop_work *w);
+
+static void run_waiting(struct datastore *d) {
+    while (d->waiting && d->running < AT_ONCE) {
+        struct ds_op *op = d->waiting;
+        d->waiting = op->next;
+        if (!d->waiting) d->waiting_end = &d->waiting;
+        d->running++;
+        op->work.work = op_run;
+        op->work.done = op_done;
+        loop_work(d->loop, &op->work);
+    }
+}
+
+static void op_done(struct loop_work *w) {
+    struct ds_op *op = (struct ds_op *)w;
+    struct datastore *d = op->d;
+    d->running--;
+    op->done(op); // frees it, perhaps
+    run_waiting(d);
+    ds_let_go(d);
+}
+
+void ds_op_start(struct datastore *d, struct ds_op *op) {
+    ds_hold(d);
+    op->d = d;
+    op->next = NULL;
+    *d->waiting_end = op;
+    d->waiting_end = &op->next;
+    run_waiting(d);
+}
+
+// ---- names
+
+void ds_name(const uint8_t hash[DATASTORE_HASH], char out[static DS_NAME]) {
+    hex_encode(hash, 1, out);
+    out[2] = '/';
+    hex_encode(hash, DATASTORE_HASH, out + 3);
+}
+
+static char *full_path(struct datastore *d, const char *name, char *out, size_t size) {
+    int n = snprintf(out, size, "%s/%s", d->root, name);
+    ASSERT(n > 0 && (size_t)n < size);
+    return out;
+}
+
+int64_t ds_age_ms(struct datastore *d, const char *name) {
+    char path[4096];
+    struct stat st;
+    if (stat(full_path(d, name, path, sizeof path), &st)) return -1;
+    int64_t age = io_wall_ms(d->io) - (st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
+    return age < 0 ? 0 : age;
+}
+
+static bool is_shared(struct datastore *d, const uint8_t hash[DATASTORE_HASH]) {
+    for (unsigned i = 0; i < DS_SHARED; i++)
+        if (d->shared[i].until_ns > uv_hrtime() && memcmp(d->shared[i].hash, hash, DATASTORE_HASH) == 0) return true;
+    return false;
+}
+
+enum err ds_give_name(struct datastore *d, const char *part, const uint8_t hash[DATASTORE_HASH]) {
+    char name[DS_NAME], path[4096], shard[3];
+    ds_name(hash, name);
+    memcpy(shard, name, 2);
+    shard[2] = 0;
+    pthread_mutex_lock(&d->names);
+    bool existed = ds_age_ms(d, name) >= 0;
+    utimensat(-1, full_path(d, part, path, sizeof path), NULL, 0); // its age counts from now
+    enum err err = d->io->v->rename(d->io, part, name);
+    if (!err && existed) {
+        memcpy(d->shared[d->shared_at].hash, hash, DATASTORE_HASH);
+        d->shared[d->shared_at].until_ns = uv_hrtime() + SHARED_NS;
+        d->shared_at = (d->shared_at + 1) % DS_SHARED;
+    }
+    pthread_mutex_unlock(&d->names);
+    return err ? err : d->io->v->sync_dir(d->io, shard);
+}
+
+enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], uint64_t min_age_ms, bool *removed) {
+    char name[DS_NAME];
+    ds_name(hash, name);
+    enum err err = ERR_OK;
+    *removed = false;
+    pthread_mutex_lock(&d->names);
+    int64_t age = ds_age_ms(d, name);
+    if (age >= 0 && (uint64_t)age >= min_age_ms && !is_shared(d, hash)) {
+        err = d->io->v->remove(d->io, name);
+        *removed = !err;
+    }
+    pthread_mutex_unlock(&d->names);
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+// ---- removing
+
+struct removal {
+    struct ds_op op;
+    uint8_t hash[DATASTORE_HASH];
+    ds_done_fn *done;
+    void *arg;
+    enum err err;
+};
+
+static void removal_run(struct ds_op *op) {
+    struct removal *r = (struct removal *)op;
+    bool removed;
+    r->err = ds_take_name(op->d, r->hash, 0, &removed);
+}
+
+static void removal_done(struct ds_op *op) {
+    struct removal *r = (struct removal *)op;
+    if (r->done && !op->d->closed) r->done(r->arg, r->err);
+    free(r);
+}
+
+void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg) {
+    struct removal *r = calloc(1, sizeof *r);
+    if (!r) die("no memory for the data store");
+    r->op.run = removal_run;
+    r->op.done = removal_done;
+    memcpy(r->hash, hash, DATASTORE_HASH);
+    r->done = done;
+    r->arg = arg;
+    ds_op_start(d, &r->op);
+}
+
+// ---- opening and closing
+
+static enum err make_directories(struct io *io, struct error *e) {
+    enum err err = io->v->make_dir(io, "tmp");
+    for (unsigned i = 0; !err && i < 256; i++) {
+        uint8_t byte = (uint8_t)i;
+        char shard[3];
+        hex_encode(&byte, 1, shard);
+        err = io->v->make_dir(io, shard);
+    }
+    if (!err) err = io->v->sync_dir(io, ".");
+    if (err) error_set(e, err, "the data store's directories cannot be made: %s", err_text(err));
+    return err;
+}
+
+enum err datastore_open(struct datastore **out, struct loop *loop, const char *dir, struct error *e) {
+    struct datastore *d = calloc(1, sizeof *d);
+    if (!d) return error_set(e, ERR_NOMEM, "no memory for the data store");
+    d->loop = loop;
+    d->holders = 1;
+    d->waiting_end = &d->waiting;
+    pthread_mutex_init(&d->names, NULL);
+    d->root = strdup(dir);
+    enum err err = !d->root                          ? error_set(e, ERR_NOMEM, "no memory for the data store")
+                   : strlen(dir) > 4096 - DS_NAME - 2 ? error_set(e, ERR_INVALID, "the path is too long")
+                                                      : io_os_new(&d->io, dir, e);
+    if (!err) err = make_directories(d->io, e);
+    if (err) {
+        ds_let_go(d);
+        return err;
+    }
+    *out = d;
+    return ERR_OK;
+}
+
+void datastore_close(struct datastore *d) {
+    if (!d) return;
+    d->closed = true;
+    ds_sweep_drop(d);
+    ds_let_go(d);
+}
+
+void datastore_stats(struct datastore *d, struct datastore_stats *out) {
+    struct io_space space = {0};
+    *out = (struct datastore_stats){.writing = d->writers, .reading = d->readers};
+    if (d->io->v->space(d->io, &space) == ERR_OK) out->free_bytes = space.free_bytes;
+}

@@ -1,0 +1,64 @@
+// What the files of the data store share.
+#ifndef BARID_DATASTORE_INTERNAL_H
+#define BARID_DATASTORE_INTERNAL_H
+
+#include "base/io.h"
+#include "base/loop.h"
+#include "datastore/datastore.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#define DS_NAME (3 + 2 * DATASTORE_HASH + 1) // "ab/" 64 hex NUL
+#define DS_PART 48                           // "tmp/" 32 hex ".part" NUL
+#define DS_SHARED 64
+
+// One piece of disk work: run() on a pool thread, then done() on the loop thread. A few run at once, so that the
+// pool has threads left for others; the rest wait in order.
+struct ds_op {
+    struct loop_work work;
+    struct datastore *d;
+    void (*run)(struct ds_op *op);
+    void (*done)(struct ds_op *op);
+    struct ds_op *next;
+};
+void ds_op_start(struct datastore *d, struct ds_op *op); // holds the store until done() returned
+
+struct ds_sweep;
+
+struct datastore {
+    struct loop *loop;
+    struct io *io; // rooted at the store's directory
+    char *root;
+    unsigned holders; // the owner, every writer, reader and operation
+    bool closed;
+    unsigned running; // operations on the pool
+    struct ds_op *waiting, **waiting_end;
+    uint64_t writers, readers;
+    struct ds_writer *first_writer;
+    struct ds_sweep *sweep;
+
+    pthread_mutex_t names; // held while a content gets or loses its name
+    struct {
+        uint8_t hash[DATASTORE_HASH];
+        uint64_t until_ns;
+    } shared[DS_SHARED]; // contents that a second upload has just come to share
+    unsigned shared_at;
+};
+
+void ds_hold(struct datastore *d);
+void ds_let_go(struct datastore *d);
+
+// On the pool:
+void ds_name(const uint8_t hash[DATASTORE_HASH], char out[static DS_NAME]);
+// Milliseconds since it was last written, -1 when it is not there.
+int64_t ds_age_ms(struct datastore *d, const char *name);
+enum err ds_give_name(struct datastore *d, const char *part, const uint8_t hash[DATASTORE_HASH]);
+// Removes unless it is younger than min_age_ms or just came to be shared; *removed says which.
+enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], uint64_t min_age_ms, bool *removed);
+
+// On the loop: is this part file being written?
+bool ds_part_in_use(struct datastore *d, const char *part);
+void ds_sweep_drop(struct datastore *d); // the store is closing
+
+#endif

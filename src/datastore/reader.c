@@ -1,0 +1,134 @@
+// Reading ranges of a content. The reader holds the open file: a content removed meanwhile can be read to its end.
+#include "datastore/internal.h"
+
+#include "base/assert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define READERS_MAX 1024
+#define READ_MAX (1u << 20)
+
+struct ds_reader {
+    struct ds_op op;
+    struct datastore *d;
+    int fd; // -1: not open
+    uint64_t bytes;
+    uint8_t hash[DATASTORE_HASH];
+    uint8_t *data;
+    size_t room;
+    uint64_t offset; // of the read in flight, and what it wants and gets
+    size_t max, got;
+    enum err err;
+    bool busy, freed;
+    ds_opened_fn *opened;
+    ds_read_fn *read;
+    void *arg;
+};
+
+static void start(struct ds_reader *r, void (*run)(struct ds_op *), void (*done)(struct ds_op *)) {
+    ASSERT(!r->busy);
+    r->busy = true;
+    r->op.run = run;
+    r->op.done = done;
+    ds_op_start(r->d, &r->op);
+}
+
+// ---- letting go: closing may free a large file, so the pool does it
+
+static void close_run(struct ds_op *op) {
+    struct ds_reader *r = (struct ds_reader *)op;
+    if (r->fd >= 0) r->d->io->v->close(r->d->io, r->fd);
+}
+
+static void close_done(struct ds_op *op) {
+    struct ds_reader *r = (struct ds_reader *)op;
+    struct datastore *d = r->d;
+    d->readers--;
+    free(r->data);
+    free(r);
+    ds_let_go(d);
+}
+
+void ds_reader_free(struct ds_reader *r) {
+    ASSERT(!r->freed);
+    r->freed = true;
+    if (!r->busy) start(r, close_run, close_done);
+}
+
+// ---- opening
+
+static void open_run(struct ds_op *op) {
+    struct ds_reader *r = (struct ds_reader *)op;
+    struct io *io = r->d->io;
+    char name[DS_NAME];
+    if (r->err) return;
+    ds_name(r->hash, name);
+    r->err = io->v->open(io, name, IO_READ, &r->fd);
+    if (r->err)
+        r->fd = -1;
+    else
+        r->err = io->v->size(io, r->fd, &r->bytes);
+}
+
+static void open_done(struct ds_op *op) {
+    struct ds_reader *r = (struct ds_reader *)op;
+    r->busy = false;
+    bool tell = !r->d->closed;
+    if (tell && !r->err) {
+        r->opened(r->arg, ERR_OK, r, r->bytes);
+        return;
+    }
+    if (tell) r->opened(r->arg, r->err, NULL, 0);
+    ds_reader_free(r);
+}
+
+void datastore_read(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_opened_fn *done, void *arg) {
+    struct ds_reader *r = calloc(1, sizeof *r);
+    if (!r) die("no memory for the data store");
+    r->d = d;
+    r->fd = -1;
+    memcpy(r->hash, hash, DATASTORE_HASH);
+    r->opened = done;
+    r->arg = arg;
+    r->err = d->readers >= READERS_MAX ? ERR_BUSY : ERR_OK;
+    d->readers++;
+    ds_hold(d);
+    start(r, open_run, open_done);
+}
+
+// ---- reading
+
+static void read_run(struct ds_op *op) {
+    struct ds_reader *r = (struct ds_reader *)op;
+    r->got = 0;
+    if (!r->err) r->err = r->d->io->v->pread(r->d->io, r->fd, r->data, r->max, r->offset, &r->got);
+}
+
+static void read_done(struct ds_op *op) {
+    struct ds_reader *r = (struct ds_reader *)op;
+    r->busy = false;
+    if (r->freed)
+        start(r, close_run, close_done);
+    else if (!r->d->closed)
+        r->read(r->arg, r->err, r->err ? NULL : r->data, r->err ? 0 : r->got);
+}
+
+void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn *done, void *arg) {
+    ASSERT(!r->busy && !r->freed);
+    if (max > READ_MAX) max = READ_MAX;
+    r->err = ERR_OK;
+    if (max > r->room) {
+        uint8_t *grown = realloc(r->data, max);
+        if (grown) {
+            r->data = grown;
+            r->room = max;
+        } else
+            r->err = ERR_NOMEM;
+    }
+    r->offset = offset;
+    r->max = max;
+    r->read = done;
+    r->arg = arg;
+    start(r, read_run, read_done);
+}

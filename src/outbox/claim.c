@@ -1,0 +1,71 @@
+// Claiming: reading the next events in id order, on the reading connection. Nothing is marked in the database; the
+// producer remembers what it has. One process produces from one outbox.
+#include "outbox/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct db_sql next_sql = {
+    .text = "select id, event_id, topic, key, payload, stored_at, attempts, next_at from outbox "
+            "where id > ?1 and state = 0 order by id limit ?2",
+};
+static struct db_sql count_parked_sql = {.text = "select count(*) from outbox where state = 1"};
+
+void row_free(struct row *r) { free(r); }
+
+static struct row *row_read(struct db *db, struct db_stmt *s) {
+    size_t topic_n, key_n, payload_n;
+    const char *topic = db_text(s, 2, &topic_n), *key = db_text(s, 3, &key_n);
+    const void *payload = db_blob(s, 4, &payload_n);
+    struct row *r = calloc(1, sizeof *r + topic_n + 1 + key_n + 1 + payload_n);
+    if (!r || !topic || !key) {
+        error_set(db_error(db), ERR_NOMEM, "no memory for an event");
+        free(r);
+        return NULL;
+    }
+    r->id = db_int(s, 0);
+    if (!db_id(s, 1, &r->event_id)) {
+        error_set(db_error(db), ERR_CORRUPT, "event %lld: its event_id is not 16 bytes", (long long)r->id);
+        free(r);
+        return NULL;
+    }
+    r->topic = memcpy(r->data, topic, topic_n);
+    r->key_text = memcpy(r->data + topic_n + 1, key, key_n);
+    char *copy = r->data + topic_n + 1 + key_n + 1;
+    if (payload_n) memcpy(copy, payload, payload_n);
+    r->payload = (const uint8_t *)copy;
+    r->payload_length = payload_n;
+    r->stored_at_ms = db_int(s, 5);
+    r->attempts = (uint32_t)db_int(s, 6);
+    r->next_at_ms = db_int(s, 7);
+    return r;
+}
+
+static enum err count_parked(struct db *db, struct claim *c) {
+    struct db_stmt *s = db_prepare(db, &count_parked_sql);
+    int row = db_step(s);
+    if (row < 0) return (enum err)-row;
+    c->parked = (uint64_t)db_int(s, 0);
+    return ERR_OK;
+}
+
+enum err claim_run(struct db *db, struct db_unit *u) {
+    struct claim *c = (struct claim *)u;
+    struct db_stmt *s = db_prepare(db, &next_sql);
+    db_bind_int(s, 1, c->after);
+    db_bind_int(s, 2, c->limit);
+    size_t n = 0, bytes = 0;
+    int row = DB_DONE;
+    while (bytes < CLAIM_BYTES_MAX && (row = db_step(s)) == DB_ROW) {
+        struct row *r = row_read(db, s);
+        if (!r) return db_error(db)->code;
+        *c->rows_end = r;
+        c->rows_end = &r->next_claimed;
+        c->last_id = r->id;
+        bytes += r->payload_length;
+        n++;
+    }
+    if (row < 0) return (enum err)-row;
+    c->more = n == c->limit || bytes >= CLAIM_BYTES_MAX;
+    return c->count_parked ? count_parked(db, c) : ERR_OK;
+}

@@ -1,0 +1,116 @@
+// Ordering keys: whose turn it is, and who has to wait.
+//
+// While a key is held its followers are not kept in memory: they would fill it and stop everybody else. They stay in
+// the database, and when the key goes on the producer reads from there again (`behind`).
+#include "outbox/internal.h"
+
+#include "base/assert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void hold_ended(struct loop_timer *t);
+
+struct key *key_of(struct outbox *o, const char *text) {
+    size_t n = strlen(text);
+    struct key *k = map_get(&o->keys, text, n);
+    if (k) return k;
+    k = calloc(1, sizeof *k + n + 1);
+    if (!k) die("no memory for the outbox");
+    list_init(&k->rows);
+    k->o = o;
+    k->timer.fn = hold_ended;
+    k->length = n;
+    memcpy(k->text, text, n + 1);
+    if (!map_put(&o->keys, k->text, n, k)) die("no memory for the outbox");
+    return k;
+}
+
+void key_add(struct key *k, struct row *r) {
+    struct list_node *where = &k->rows.head;
+    while (where->prev != &k->rows.head && LIST_ITEM(where->prev, struct row, in_key)->id > r->id)
+        where = where->prev;
+    list_insert_before(&r->in_key, where);
+    r->key = k;
+}
+
+struct row *key_next(struct key *k) {
+    if (k->held || k->in_flight >= k->o->options.key_window) return NULL;
+    LIST_EACH(&k->rows, at) {
+        struct row *r = LIST_ITEM(at, struct row, in_key);
+        if (r->state == ROW_READY) return r;
+        if (r->state == ROW_FAILED) return NULL;
+    }
+    return NULL;
+}
+
+void key_turn(struct key *k, bool first) {
+    if (list_linked(&k->in_ready) || !key_next(k)) return;
+    if (first)
+        list_push_front(&k->o->ready, &k->in_ready);
+    else
+        list_push_back(&k->o->ready, &k->in_ready);
+}
+
+void key_skip(struct key *k, int64_t id) {
+    if (!k->behind || id - 1 < k->behind_from) k->behind_from = id - 1;
+    k->behind = true;
+}
+
+// Followers go back to where they came from: they are only forgotten here.
+static void drop_followers(struct key *k, struct row *keep) {
+    LIST_EACH_SAFE(&k->rows, at) {
+        struct row *r = LIST_ITEM(at, struct row, in_key);
+        if (r->state != ROW_READY || r == keep) continue;
+        key_skip(k, r->id);
+        list_remove(&r->in_key);
+        outbox_forget(k->o, r);
+    }
+}
+
+void key_hold(struct key *k, uint64_t delay_ms) {
+    struct row *first = NULL; // one that waits itself stays: its delay is counted here
+    LIST_EACH(&k->rows, at) {
+        struct row *r = LIST_ITEM(at, struct row, in_key);
+        if (r->state == ROW_READY && r->attempts > 0) first = r;
+        if (first) break;
+    }
+    uint64_t due_ms = loop_now_ms(k->o->options.loop) + delay_ms;
+    bool later = k->held && k->timer.due_ms > due_ms;
+    k->held = true;
+    list_remove(&k->in_ready);
+    drop_followers(k, first);
+    if (!later) loop_timer_start(k->o->options.loop, &k->timer, delay_ms);
+}
+
+static void catch_up(struct key *k) {
+    if (!k->behind) return;
+    k->behind = false;
+    outbox_rewind(k->o, k->behind_from);
+}
+
+static void hold_ended(struct loop_timer *t) {
+    struct key *k = LIST_ITEM(t, struct key, timer);
+    struct outbox *o = k->o;
+    k->held = false;
+    catch_up(k);
+    key_turn(k, false);
+    outbox_pump(o);
+    outbox_claim(o);
+}
+
+void key_leave(struct row *r) {
+    struct key *k = r->key;
+    struct outbox *o = k->o;
+    list_remove(&r->in_key);
+    r->key = NULL;
+    if (!list_empty(&k->rows)) {
+        key_turn(k, false);
+        return;
+    }
+    loop_timer_stop(o->options.loop, &k->timer);
+    catch_up(k);
+    list_remove(&k->in_ready);
+    map_remove(&o->keys, k->text, k->length);
+    free(k);
+}
