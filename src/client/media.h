@@ -1,0 +1,24 @@
+// Media on this side of the wire: the type of a file by its name, the name of a file that came, and fetching it.
+#ifndef BARID_CLIENT_MEDIA_H
+#define BARID_CLIENT_MEDIA_H
+
+#include "base/io.h"
+#include "client/web.h"
+
+#define MEDIA_NAME_MAX 160
+
+const char *media_type_of(const char *filename); // "application/octet-stream" when the extension says nothing
+const char *media_base_name(const char *path);
+
+// A name to save under: the end of the message's id, then what the sender called the file without anything that
+// could leave the directory, hide, or confuse a terminal.
+void media_safe_name(const char *message_id, const char *filename, char out[static MEDIA_NAME_MAX]);
+
+// GET /message/:id/media into `name` below `downloads`: written beside as name.part, checked against `sha256` (64 hex
+// digits, "" to skip), synced, renamed. What is there already is replaced. `a` says how the request went; when it
+// is 2xx the return value says whether the file is safe.
+enum err media_download(struct web *h, struct io *downloads, const char *message_id, const char *name,
+                        const char *sha256, web_progress_fn *progress, void *arg, struct answer *a,
+                        struct error *e);
+
+#endif
