@@ -24,6 +24,7 @@ export function glimpse(m) {
 export class List {
   #drawing = false;
   #again = false;
+  #nodes = new Map(); // conversation_id -> { node, mark }: kept, so that a click never misses its row
 
   constructor(store, open) {
     this.store = store;
@@ -48,7 +49,7 @@ export class List {
         unread: await this.store.unread(c.conversation_id),
       })),
     );
-    const age = (r) => Date.parse(r.last?.accepted_at || r.last?.created_at || r.c.created_at) || 0;
+    const age = (r) => new Date(r.last?.accepted_at || r.last?.created_at || r.c.created_at).getTime() || 0;
     return rows.sort((a, b) => age(b) - age(a));
   }
 
@@ -69,25 +70,34 @@ export class List {
     const unread = rows.reduce((n, r) => n + r.unread, 0);
     document.title = unread ? `(${unread}) barid` : "barid";
     $("no-conversations").hidden = rows.length > 0;
-    const focused = document.activeElement?.dataset?.conversation;
-    $("conversations").replaceChildren(...rows.map((r) => this.#row(r)));
-    if (focused) $("conversations").querySelector(`[data-conversation="${CSS.escape(focused)}"]`)?.focus();
+    const box = $("conversations");
+    rows.forEach((r, i) => {
+      const node = this.#nodeOf(r);
+      if (box.children[i] !== node) box.insertBefore(node, box.children[i] || null);
+    });
+    while (box.children.length > rows.length) box.lastElementChild.remove();
   }
 
-  #row({ c, last, unread }) {
+  #nodeOf(r) {
+    const id = r.c.conversation_id;
+    const current = id === this.current;
+    const mark = [r.c.title, r.c.members, r.last?.message_id, r.last?.state, r.unread, current].join();
+    const known = this.#nodes.get(id);
+    if (known?.mark === mark) return known.node;
+    const node = known?.node || el("button", { class: "row", type: "button", "data-conversation": id, click: () => this.open(id) });
+    this.#nodes.set(id, { node, mark });
+    if (current) node.setAttribute("aria-current", "true");
+    else node.removeAttribute("aria-current");
+    node.replaceChildren(...this.#content(r));
+    return node;
+  }
+
+  #content({ c, last, unread }) {
     const me = this.store.me;
     const name = nameOf(c, me);
     const mine = last && last.by_user_id === me;
     const several = c.members.length > 2 && last && !mine;
-    const row = el(
-      "button",
-      {
-        class: "row",
-        type: "button",
-        "data-conversation": c.conversation_id,
-        "aria-current": c.conversation_id === this.current ? "true" : false,
-        click: () => this.open(c.conversation_id),
-      },
+    return [
       avatar(el("span", { class: "avatar", "aria-hidden": "true" }), name),
       el("span", { class: "row-name" }, name),
       el("span", { class: "row-time muted" }, last ? dayOrTime(last.accepted_at || last.created_at) : ""),
@@ -97,8 +107,7 @@ export class List {
         mine && last.state in { sending: 1, sent: 1, delivered: 1, read: 1, rejected: 1, expired: 1 } ? ticks(last.state) : null,
         (several ? `${last.by_user_id}: ` : "") + glimpse(last),
       ),
-    );
-    if (unread) row.append(el("span", { class: "badge", "aria-label": `${unread} unread` }, String(unread)));
-    return row;
+      ...(unread ? [el("span", { class: "badge", "aria-label": `${unread} unread` }, String(unread))] : []),
+    ];
   }
 }

@@ -77,7 +77,7 @@ class Browser:
         return [e for e in self.driver.find_elements(By.CSS_SELECTOR, selector) if e.is_displayed()]
 
     def click(self, selector):
-        self.wait(lambda: self.all(selector), selector)[0].click()
+        self.wait(lambda: [e.click() or True for e in self.all(selector)[:1]], selector)
 
     def type(self, selector, text):
         self.wait(lambda: self.all(selector), selector)[0].send_keys(text)
@@ -121,7 +121,8 @@ class Browser:
         self.wait(lambda: self.all("#composer") and not self.all("#new-dialog"), "the new conversation")
 
     def open_conversation(self, name):
-        self.wait(lambda: [r for r in self.all(".row") if r.find_element(By.CSS_SELECTOR, ".row-name").text == name], name)[0].click()
+        self.wait(lambda: [r for r in self.all(".row") if r.find_element(By.CSS_SELECTOR, ".row-name").text == name
+                           and (r.click() or True)], name)
         self.wait(lambda: self.all("#composer"), "the composer")
 
     def write(self, text):
