@@ -18,6 +18,7 @@
 
 #define AT_ONCE 3
 #define SHARED_NS 5000000000u
+#define DEFAULT_LOW_WATER (64ull << 20)
 
 void ds_hold(struct datastore *d) { d->holders++; }
 
@@ -183,6 +184,7 @@ enum err datastore_open(struct datastore **out, struct loop *loop, const char *d
     if (!d) return error_set(e, ERR_NOMEM, "no memory for the data store");
     d->loop = loop;
     d->holders = 1;
+    d->low_water_bytes = DEFAULT_LOW_WATER;
     d->waiting_end = &d->waiting;
     pthread_mutex_init(&d->names, NULL);
     d->root = strdup(dir);
@@ -197,6 +199,8 @@ enum err datastore_open(struct datastore **out, struct loop *loop, const char *d
     *out = d;
     return ERR_OK;
 }
+
+void datastore_low_water(struct datastore *d, uint64_t bytes) { d->low_water_bytes = bytes; }
 
 void datastore_close(struct datastore *d) {
     if (!d) return;

@@ -31,6 +31,7 @@ struct datastore {
     struct io *io; // rooted at the store's directory
     char *root;
     unsigned holders; // the owner, every writer, reader and operation
+    uint64_t low_water_bytes;
     bool closed;
     unsigned running; // operations on the pool
     struct ds_op *waiting, **waiting_end;

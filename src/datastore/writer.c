@@ -15,13 +15,14 @@
 #include <string.h>
 
 #define WRITERS_MAX 256
+#define SPACE_STEP (4u << 20) // the free space is looked at after this many bytes
 
 struct ds_writer {
     struct ds_op op;
     struct datastore *d;
     struct ds_writer *next, **link; // in the store's list
     EVP_MD_CTX *sha;
-    uint64_t bytes, max_bytes;
+    uint64_t bytes, max_bytes, next_look, low_water_bytes;
     uint8_t *data; // of the write in flight
     size_t n, room;
     int fd; // -1: not open
@@ -73,6 +74,7 @@ enum err ds_writer_new(struct datastore *d, uint64_t max_bytes, struct ds_writer
     w->d = d;
     w->sha = sha;
     w->max_bytes = max_bytes;
+    w->low_water_bytes = d->low_water_bytes;
     w->fd = -1;
     choose_part(w);
     w->next = d->first_writer;
@@ -99,9 +101,19 @@ static void discard_part(struct ds_writer *w) {
     w->d->io->v->remove(w->d->io, w->part);
 }
 
+// Uploads leave the last of the disk to the database and the journal.
+static enum err look_at_space(struct ds_writer *w) {
+    struct io_space space;
+    if (w->bytes < w->next_look) return ERR_OK;
+    w->next_look = w->bytes + SPACE_STEP;
+    enum err err = w->d->io->v->space(w->d->io, &space);
+    return !err && space.free_bytes < w->low_water_bytes ? ERR_FULL : err;
+}
+
 static enum err write_part(struct ds_writer *w) {
     if (w->n > w->max_bytes - w->bytes) return ERR_TOO_LARGE;
-    enum err err = open_part(w);
+    enum err err = look_at_space(w);
+    if (!err) err = open_part(w);
     if (!err) err = w->d->io->v->pwrite(w->d->io, w->fd, w->data, w->n, w->bytes);
     if (err) return err;
     ASSERT(EVP_DigestUpdate(w->sha, w->data, w->n) == 1);
