@@ -156,10 +156,11 @@ export class Store extends EventTarget {
   // Entries of the mailbox, in order, and with them the cursor: one transaction, so neither is ahead.
   async putEntries(device_id, entries) {
     if (!entries.length) return;
-    await this.#write(["messages", "meta"], async (messages, meta) => {
+    await this.#write(["messages", "conversations", "meta"], async (messages, conversations, meta) => {
       for (const e of entries) {
         const m = await asked(messages.get(e.message_id));
-        const next = e.type === "message" ? this.#announced(m, e) : this.#receipted(m, e);
+        const c = await asked(conversations.get(e.conversation_id));
+        const next = e.type === "message" ? this.#announced(m, e) : this.#receipted(m, e, c);
         if (next) messages.put(next);
       }
       meta.put({ device_id, cursor: entries[entries.length - 1].cursor }, "cursor");
@@ -172,12 +173,15 @@ export class Store extends EventTarget {
     const { message_id, conversation_id, by_user_id, kind, bytes, seq, accepted_at } = e;
     return { message_id, conversation_id, by_user_id, kind, bytes, seq, accepted_at, order: seq, state: "pending", todo: "fetch" };
   }
-  #receipted(m, e) {
+  // `delivered` comes once, when everybody has it; `read` comes for each reader, and is shown when all have read it.
+  #receipted(m, e, conversation) {
     if (!m || m.by_user_id !== this.me) return null;
-    // The receipt proves acceptance, even when the answer to the sending was lost. The outbox still gets it.
-    if (e.seq) m.seq = m.order = e.seq;
-    m.receipts = { ...m.receipts, [`${e.type} ${e.by_user_id || ""}`]: e.at };
-    advance(m, e.type);
+    if (e.type !== "read") {
+      advance(m, e.type);
+      return m;
+    }
+    m.readers = [...new Set([...(m.readers || []), e.by_user_id])];
+    if (m.readers.length >= (conversation?.members.length ?? 2) - 1) advance(m, "read");
     return m;
   }
 

@@ -335,7 +335,7 @@ def settle(clients, conversations, seconds=60):
                     continue
                 who = {r.api.user_id for r in recipients(clients, c, by_id[conversation_id])}
                 got = sum(message_id in r.inbox() for r in recipients(clients, c, by_id[conversation_id]))
-                if who and (message_id not in delivered or message_id not in read
+                if who and (message_id not in delivered or not read.get(message_id, set()) >= who
                             or got < len(recipients(clients, c, by_id[conversation_id]))):
                     return f"{c.name}: {message_id} delivered {message_id in delivered} read {message_id in read} at {got}"
         return None
