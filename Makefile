@@ -1,0 +1,65 @@
+# A thin door to Meson and Ninja. `make help` lists the targets.
+
+MESON  ?= /usr/bin/meson
+PYTHON := /usr/bin/python3
+BUILD  := build
+PREFIX ?= /usr/local
+DATA   ?= data
+SEEDS  ?= 300
+JOBS   ?= $(shell nproc)
+
+.DEFAULT_GOAL := all
+.PHONY: all run test check bench sim fmt fmt-check tidy demo install clean help deps
+
+all: deps $(BUILD)/build.ninja ## build build/barid (gcc, optimised, with debug information)
+	@ninja -C $(BUILD) -j $(JOBS) --quiet
+	@[ -e $(BUILD)/barid ] || ln -s src/cli/barid $(BUILD)/barid
+
+deps:
+	@tools/deps.sh build
+
+# The unit tests need one more package, so they are left out until `make check` or `make test` asks for them.
+$(BUILD)/build.ninja: | deps
+	@CC=$${CC:-gcc} $(MESON) setup $(BUILD) -Dtests=false >/dev/null || { cat $(BUILD)/meson-logs/meson-log.txt; exit 1; }
+
+run: all ## start a server on 127.0.0.1:8080 with its data in data/ (DATA=dir for another)
+	@echo "barid keeps its data in $(DATA)/ and is about to listen. Open http://127.0.0.1:8080/ in a browser,"
+	@echo "or in another terminal: build/barid --help. Ctrl-C stops it."
+	@exec $(BUILD)/barid serve --data $(DATA)
+
+test: ## everything: gcc, clang, sanitizers, simulator, fault tests, browser (installs what it needs)
+	@tools/deps.sh test
+	@$(PYTHON) tools/run_tests.py
+
+check: ## the quick part: build, unit tests, structure, 20 simulator seeds; under two minutes
+	@tools/deps.sh check
+	@$(PYTHON) tools/run_tests.py check
+
+sim: all ## the simulator alone: make sim SEEDS=5000
+	@tools/deps.sh check
+	@$(PYTHON) tools/run_tests.py --seeds $(SEEDS) sim
+
+bench: all ## measure complete journeys on this machine
+	@$(BUILD)/barid bench journey
+
+demo: all ## watch a text and a picture travel while the server is killed under them
+	@tools/deps.sh check
+	@$(PYTHON) tools/demo.py
+
+fmt: ## format the C sources in place
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+fmt-check: ## tell which C sources are not formatted
+	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+
+tidy: all ## clang-tidy over src/
+	@run-clang-tidy -quiet -p $(BUILD) -j $(JOBS) '$(CURDIR)/src/.*\.c$$'
+
+install: all ## copy barid to $(PREFIX)/bin (DESTDIR and PREFIX as usual)
+	install -Dm755 $(BUILD)/barid $(DESTDIR)$(PREFIX)/bin/barid
+
+clean: ## remove all build directories
+	rm -rf $(BUILD) build-clang build-asan build-tsan
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile

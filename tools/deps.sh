@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing, and only those. Says what it does; does nothing when nothing is missing.
+#
+#   tools/deps.sh [build|run|check|test]
+#
+# build, run   what it takes to compile and start barid
+# check        and the unit tests and the structure test
+# test         and everything `make test` uses: clang, sanitizers, a browser, …
+set -euo pipefail
+
+build=(gcc libc6-dev make meson ninja-build pkg-config python3
+    libuv1-dev libwebsockets-dev libwebsockets-evlib-uv libsqlite3-dev libjansson-dev libsodium-dev libxxhash-dev
+    libssl-dev libcurl4-openssl-dev)
+check=(libcmocka-dev python3-pytest)
+full=(clang libclang-rt-14-dev llvm clang-tidy clang-format
+    python3-websockets python3-requests python3-jsonschema python3-yaml python3-aiohttp
+    chromium chromium-driver python3-selenium)
+
+case "${1:-build}" in
+build | run) wanted=("${build[@]}") ;;
+check) wanted=("${build[@]}" "${check[@]}") ;;
+test) wanted=("${build[@]}" "${check[@]}" "${full[@]}") ;;
+*)
+    echo "usage: tools/deps.sh [build|run|check|test]" >&2
+    exit 2
+    ;;
+esac
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "tools/deps.sh knows Debian only. Install the equivalents of: ${wanted[*]}" >&2
+    exit 0
+fi
+
+installed=$(dpkg-query -W -f='${db:Status-Abbrev}${Package}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/^ii *//p' || true)
+missing=()
+for package in "${wanted[@]}"; do
+    grep -qxF "$package" <<<"$installed" || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "Missing packages: ${missing[*]}" >&2
+        echo "Install them as root: apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo)
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+echo "Installing from Debian: ${missing[*]}"
+"${as_root[@]}" apt-get update -q
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"

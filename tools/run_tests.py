@@ -1,0 +1,320 @@
+#!/usr/bin/python3
+"""Runs the tests, counts them one by one, and ends with the line `N passed, N failed, N skipped`.
+
+    tools/run_tests.py                  everything, as `make test` does
+    tools/run_tests.py unit journey     the named suites (what they need is built first)
+    tools/run_tests.py check            build, unit, structure and 20 simulator seeds
+    tools/run_tests.py --list           the names of the suites
+    tools/run_tests.py --seeds 5000 sim the simulator with more seeds
+
+Four build directories: build/ (gcc, the binary under test), build-clang/, build-asan/ (address and undefined
+behaviour), build-tsan/ (threads). A folder of tests/ with test_*.py in it is a suite of its own name, and so is a file
+tests/NAME_test.py.
+"""
+import argparse
+import concurrent.futures
+import glob
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PYTHON = "/usr/bin/python3"
+MESON = "/usr/bin/meson" if os.path.exists("/usr/bin/meson") else "meson"
+JOBS = int(os.environ.get("JOBS", os.cpu_count() or 2))
+OUTPUT_LINES = 60  # of a failing test
+
+BUILDS = {
+    "build": ("gcc", []),
+    "build-clang": ("clang", []),
+    "build-asan": ("gcc", ["-Db_sanitize=address,undefined", "-Dbuildtype=debug", "-Doptimization=1"]),
+    "build-tsan": ("clang", ["-Db_sanitize=thread", "-Db_lundef=false", "-Dbuildtype=debug", "-Doptimization=1"]),
+}
+SANITIZER_ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+SLOWER = {"build": 1, "build-clang": 1, "build-asan": 4, "build-tsan": 8}  # time limits are multiplied by this
+SUITE_SECONDS = 1800
+SEEDS_ALL, SEEDS_CHECK, SEEDS_SANITIZED = 300, 20, 15
+
+
+class Result:
+    def __init__(self):
+        self.passed = 0
+        self.failed = []   # (name, output)
+        self.skipped = []  # "name: what is missing"
+
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+
+def run(command, seconds, env=None, cwd=ROOT):
+    """(exit status, output); the whole process group is ended when the time is up, and the status is then None."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd,
+                               env={**os.environ, **(env or {})}, start_new_session=True)
+    try:
+        out = process.communicate(timeout=seconds)[0]
+        status = process.returncode
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out = process.communicate()[0] + f"\n(no end after {seconds} s)\n".encode()
+        status = None
+    return status, out.decode(errors="replace")
+
+
+def tail(text):
+    lines = text.rstrip().splitlines()
+    return "\n".join((["…"] if len(lines) > OUTPUT_LINES else []) + lines[-OUTPUT_LINES:])
+
+
+# --- building ---
+
+built = {}
+
+
+def set_up(directory):
+    compiler, options = BUILDS[directory]
+    if os.path.exists(os.path.join(ROOT, directory, "build.ninja")):
+        command = [MESON, "configure", directory, "-Dtests=true", "-Dwerror=true"]
+    else:
+        command = [MESON, "setup", directory, "-Dtests=true", "-Dwerror=true"] + options
+    return run(command, 300, {"CC": compiler})
+
+
+def build(directory):
+    """Builds once; gives the Result of the first time, and whether there is something to run."""
+    if directory in built:
+        return Result(), built[directory]
+    result = Result()
+    status, out = set_up(directory)
+    if status == 0:
+        status, out = run(["ninja", "-C", directory, "-j", str(JOBS)], SUITE_SECONDS)
+        link = os.path.join(ROOT, directory, "barid")
+        if status == 0 and not os.path.lexists(link):
+            os.symlink("src/cli/barid", link)
+    built[directory] = status == 0
+    if status == 0:
+        result.passed = 1
+    else:
+        result.failed.append((f"{directory} compiles", out))
+    return result, built[directory]
+
+
+def with_build(directory, suite):
+    result, ready = build(directory)
+    if ready:
+        result.add(suite())
+    else:
+        result.skipped.append(f"{suite.__name__}: {directory} does not compile")
+    return result
+
+
+# --- unit tests: cmocka, counted by the TAP they print ---
+
+TAP = re.compile(r"^(not ok|ok) \d+ (?:- (.*)|# SKIP ?(.*))$", re.M)
+PLAN = re.compile(r"^1\.\.(\d+)$", re.M)
+
+
+def count_tap(name, status, out):
+    result = Result()
+    seen = TAP.findall(out)
+    planned = sum(int(n) for n in PLAN.findall(out))
+    for verdict, test, skipped in seen:
+        if skipped or "# SKIP" in test:
+            result.skipped.append(f"{name}: {skipped or test}")
+        elif verdict == "ok":
+            result.passed += 1
+        else:
+            result.failed.append((f"{name}: {test}", out))
+    if planned == 0 and status == 77:
+        result.skipped.append(f"{name}: {out.strip().splitlines()[-1] if out.strip() else 'not possible here'}")
+    elif planned == 0 and status == 0:
+        result.passed += 1
+    elif len(seen) < planned or status != 0 and not result.failed:
+        told = "no end in time" if status is None else f"exit status {status}"
+        result.failed.append((f"{name}: {told} after {len(seen)} of {planned} tests", out))
+    return result
+
+
+def unit_tests(directory):
+    status, out = run([MESON, "introspect", "--tests", directory], 60)
+    tests = json.loads(out) if status == 0 else []
+    return [t for t in tests if any(suite.split(":")[-1] == "unit" for suite in t["suite"])]
+
+
+def fixed_addresses():
+    """Thread sanitizer does not bear the address randomisation of recent kernels."""
+    wrapper = ["setarch", os.uname().machine, "-R"]
+    try:
+        return wrapper if subprocess.run(wrapper + ["true"], capture_output=True).returncode == 0 else []
+    except OSError:
+        return []
+
+
+def run_unit_tests(directory):
+    wrapper = fixed_addresses() if directory == "build-tsan" else []
+
+    def one(test):
+        env = {**test["env"], **SANITIZER_ENVIRONMENT, "CMOCKA_MESSAGE_OUTPUT": "tap"}
+        seconds = max(test["timeout"], 30) * SLOWER[directory]
+        return count_tap(test["name"], *run(wrapper + test["cmd"], seconds, env, test["workdir"] or ROOT))
+
+    result = Result()
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        for part in pool.map(one, unit_tests(directory)):
+            result.add(part)
+    if result.passed + len(result.failed) == 0:
+        result.skipped.append(f"unit tests: none in {directory}")
+    return result
+
+
+# --- the simulator: one seed is one test ---
+
+def simulate(directory, seeds):
+    result = Result()
+    simulator = os.path.join(ROOT, directory, "tests", "sim", "sim")
+    if not os.path.exists(simulator):
+        result.skipped.append(f"simulator: {directory}/tests/sim/sim is not built")
+        return result
+    status, out = run([simulator, "--seeds", str(seeds)], SUITE_SECONDS, SANITIZER_ENVIRONMENT)
+    if status == 0:
+        result.passed = seeds
+    else:
+        result.failed.append((f"simulator, {seeds} seeds (exit status {status})", out))
+    return result
+
+
+# --- pytest ---
+
+def read_junit(path):
+    result = Result()
+    for case in xml.etree.ElementTree.parse(path).getroot().iter("testcase"):
+        name = f"{case.get('classname', '')}::{case.get('name')}".lstrip(":")
+        problems = [e for e in case if e.tag in ("failure", "error")]
+        skips = [e for e in case if e.tag == "skipped"]
+        if problems:
+            result.failed.append((name, "\n".join((e.text or e.get("message") or "") for e in problems)))
+        elif skips:
+            result.skipped.append(f"{name}: {skips[0].get('message')}")
+        else:
+            result.passed += 1
+    return result
+
+
+def run_pytest(name, paths, directory="build"):
+    reports = os.path.join(ROOT, "build", "test-results")
+    os.makedirs(reports, exist_ok=True)
+    report = os.path.join(reports, f"{name}.xml")
+    if os.path.exists(report):
+        os.remove(report)
+    env = {**SANITIZER_ENVIRONMENT, "BARID": os.path.join(ROOT, directory, "barid"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"] + paths
+    status, out = run(command, SUITE_SECONDS, env)
+    if not os.path.exists(report):
+        result = Result()
+        result.failed.append((f"{name}: pytest gave no report (exit status {status})", out))
+        return result
+    result = read_junit(report)
+    if status not in (0, 1, 5) or status == 1 and not result.failed:
+        result.failed.append((f"{name}: pytest ended with {status}", out))
+    if name == "structure":
+        print("".join(f"  {line.strip()}\n" for line in out.splitlines() if "median" in line), end="")
+    return result
+
+
+def pytest_suites():
+    found = {}
+    for path in sorted(glob.glob(os.path.join(ROOT, "tests", "*"))):
+        name = os.path.basename(path)
+        if name.endswith("_test.py"):
+            found[name[:-len("_test.py")]] = [path]
+        elif glob.glob(os.path.join(path, "**", "test_*.py"), recursive=True):
+            found[name] = [path]
+        elif name.startswith("test_") and name.endswith(".py"):
+            found[name[len("test_"):-len(".py")]] = [path]
+    return found
+
+
+# --- the suites ---
+
+NEEDS_NO_BINARY = {"structure"}
+
+
+def all_suites(seeds):
+    def in_build(directory, work):
+        def suite():
+            def tests():
+                return work(directory)
+            tests.__name__ = work.__name__.strip("_")
+            return with_build(directory, tests)
+        return suite
+
+    suites = {
+        "unit": in_build("build", run_unit_tests),
+        "sim": in_build("build", lambda directory: simulate(directory, seeds or SEEDS_ALL)),
+        "clang": in_build("build-clang", run_unit_tests),
+        "asan": in_build("build-asan", run_unit_tests),
+        "asan-sim": in_build("build-asan", lambda directory: simulate(directory, SEEDS_SANITIZED)),
+        "tsan": in_build("build-tsan", run_unit_tests),
+    }
+    for name, paths in pytest_suites().items():
+        if name in NEEDS_NO_BINARY:
+            suites[name] = lambda name=name, paths=paths: run_pytest(name, paths)
+        else:
+            suites[name] = in_build("build", lambda directory, name=name, paths=paths: run_pytest(name, paths))
+        if name == "journey":
+            suites["asan-journey"] = in_build(
+                "build-asan", lambda directory, paths=paths: run_pytest("asan-journey", paths, directory))
+    return suites
+
+
+def report(name, result, seconds):
+    print(f"  {result.passed} passed, {len(result.failed)} failed, {len(result.skipped)} skipped  ({seconds:.1f} s)")
+    for test, out in result.failed:
+        print(f"\n  FAILED {name}: {test}")
+        print("    " + tail(out).replace("\n", "\n    "))
+    for what in result.skipped:
+        print(f"  skipped {what}")
+    sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", help="suites by name; none means all")
+    parser.add_argument("--seeds", type=int, help="seeds of the simulator")
+    parser.add_argument("--list", action="store_true", help="list the suites")
+    arguments = parser.parse_args()
+    if arguments.suites == ["check"]:
+        arguments.suites, arguments.seeds = ["unit", "structure", "sim"], arguments.seeds or SEEDS_CHECK
+    suites = all_suites(arguments.seeds)
+    if arguments.list:
+        print("\n".join(suites))
+        return 0
+    unknown = [name for name in arguments.suites if name not in suites]
+    if unknown:
+        print(f"no such suite: {', '.join(unknown)}; there are {', '.join(suites)}", file=sys.stderr)
+        return 2
+
+    total = Result()
+    for name in arguments.suites or suites:
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        result = suites[name]()
+        report(name, result, time.monotonic() - began)
+        total.add(result)
+    print(f"\n{total.passed} passed, {len(total.failed)} failed, {len(total.skipped)} skipped")
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    sys.exit(main())
