@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/id.h"
+#include "database/database.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,7 +18,6 @@
 
 struct loop;
 struct io;
-struct database;
 struct datastore;
 struct bus;
 struct outbox;
