@@ -74,6 +74,10 @@ enum err engine_bind(struct engine *e, const char *exchange, const char *queue, 
 enum err engine_unbind(struct engine *e, const char *exchange, const char *queue, const char *key,
                        struct error *err);
 
+// Each binding of a queue, for who wants to change them. The bindings must not be changed meanwhile.
+void engine_each_binding(struct engine *e, const char *queue,
+                         void (*each)(void *arg, const char *exchange, const char *key), void *arg);
+
 // ---- publishing -----------------------------------------------------------------------------------------
 
 struct message {
@@ -163,6 +167,17 @@ uint64_t engine_next_deadline(struct engine *e);
 // Offer ready messages to consumers with room. Call after consume/settle; bounded work, returns true when
 // there is more to do.
 bool engine_dispatch(struct engine *e);
+
+// Settles are gathered and written as one record: by engine_dispatch, engine_durable and engine_tick, or by this.
+void engine_flush(struct engine *e);
+
+struct engine_stats {
+    uint64_t body_bytes, memory_budget; // bodies in memory
+    uint64_t structure_bytes;           // messages and entries without bodies
+    uint64_t messages, entries, queues, bindings;
+    uint64_t waiting_for_disk; // publishes not yet answered
+};
+void engine_stats(const struct engine *e, struct engine_stats *out);
 
 struct queue_info {
     const char *name;

@@ -1,0 +1,366 @@
+// What the engine's files share. README.md has the invariants.
+//
+//   stored   one message: where its record is, and its bytes unless they were dropped from memory
+//   entry    one message in one queue: its state, its attempts, its place in the queue's chains
+//   queue    chains of entries: ready (one a priority level), waiting, unacked, parked
+//
+//   queue.levels[p] ── entry ── entry ── entry        every entry is in exactly one chain of its queue
+//                        │        │
+//                      stored ◄── entry (of another queue; entries of one message are linked by `sibling`)
+#ifndef BARID_ENGINE_INTERNAL_H
+#define BARID_ENGINE_INTERNAL_H
+
+#include "base/backoff.h"
+#include "base/buf.h"
+#include "base/io.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "engine/engine.h"
+#include "engine/index.h"
+#include "engine/memory.h"
+#include "engine/slab.h"
+#include "engine/timers.h"
+#include "engine/topic_trie.h"
+#include "journal/journal.h"
+
+#define NAME_BYTES 255
+#define MESSAGE_MAX (8u << 20)      // properties and body; larger ones are claim-checked by the door
+#define REASON_MAX 200              // a longer reason is cut
+#define HOPS_MAX 16                 // dead-letter round trips before a message is parked or dropped
+#define BINDINGS_MAX 1000000        // in all
+#define DONE_MAX (1u << 20)         // publishes whose callback is still to come
+#define SETTLE_BATCH 4096           // settles gathered before they are flushed even in the middle of a pass
+#define NEAR_HEAD 64                // ready messages a queue keeps in memory while others are dropped from it
+
+struct content; // records.h
+
+struct stored {
+    uint64_t seq; // order of publishing: the order of every queue
+    int64_t published_at_ms;
+    uint8_t *block;           // encoded head and content (records.h), NULL when only in the journal
+    uint32_t segment, offset; // segment 0: not in the journal
+    uint32_t length;          // of the record's payload
+    uint32_t body_length;
+    uint32_t first; // entries
+};
+
+enum entry_state { ENTRY_READY, ENTRY_WAITING, ENTRY_UNACKED, ENTRY_PARKED, ENTRY_DEAD };
+
+struct entry {
+    uint32_t next, prev; // in the chain of its state
+    uint32_t stored;
+    uint32_t sibling; // next entry of the same message
+    uint32_t queue;   // slot
+    uint32_t timer;   // timers.h
+    uint32_t aux;     // parked: handle of its struct parking; dead: enum dead_reason
+    uint16_t attempts;
+    uint8_t priority;
+    uint8_t state : 4;
+    uint8_t redelivered : 1;
+    uint8_t recorded : 1; // named in a record, so its settling must be too
+    uint8_t timed : 1;    // replaying: has a delay or an expiration
+    uint8_t named : 1;    // replaying: has a message id
+};
+
+struct chain {
+    uint32_t head, tail, count;
+};
+
+// Why a parked entry is parked.
+struct parking {
+    uint64_t id;
+    int64_t parked_at_ms;
+    uint32_t entry;
+    char *reason;
+};
+
+// A live record that is not a message: who owns it, so that compaction can write it again.
+enum pin_kind { PIN_QUEUE = 1, PIN_EXCHANGE, PIN_BINDING, PIN_DEDUPE };
+struct pin {
+    struct journal_ref ref;
+    enum pin_kind kind;
+    void *owner;
+    int64_t until_ms; // PIN_DEDUPE: wall clock
+    uint32_t timer;
+};
+
+struct binding {
+    struct list_node of_exchange, of_queue;
+    struct binding *next_same_key; // direct exchanges
+    struct exchange *exchange;
+    struct queue *queue;
+    bool attached; // false only while replaying
+    uint32_t pin;      // NONE: not durable
+    char key[];
+};
+
+struct exchange {
+    char *name;
+    enum exchange_type type;
+    bool durable;
+    bool declared; // false only while replaying
+    uint32_t pin;
+    struct list bindings;
+    struct map by_key;       // direct: key -> first binding
+    struct topic_trie *trie; // topic
+};
+
+struct dedupe;
+
+struct queue {
+    char *name;
+    uint32_t slot;   // in engine.queues, reused
+    uint32_t id;     // in records, never reused while a record names it
+    bool declared;   // false only while replaying
+    bool deleted;    // off the maps, freed when no callback is running
+    bool had_consumer;
+    bool awaiting;   // its head is not durable yet
+    struct queue_options options; // its strings are ours
+    struct backoff backoff;
+    struct chain *levels;
+    uint64_t nonempty[4]; // bit p: levels[p] has entries
+    struct chain waiting, unacked, parked;
+    uint64_t ready, bytes; // bytes of ready bodies
+    uint64_t published, delivered, acked;
+    uint32_t finger; // replaying: where the last moved message was put in
+    struct consumer **consumers; // highest priority first
+    uint32_t n_consumers, cap_consumers;
+    uint32_t turn; // round-robin
+    bool exclusive;
+    struct dedupe *dedupe;
+    struct list bindings;
+    uint32_t pin;
+    uint32_t expiry_timer, dedupe_timer;
+    uint64_t route_mark; // the last publish that came by: a queue takes a message once
+    struct list_node dirty; // in engine.dirty, or engine.awaiting
+};
+
+struct held {
+    uint64_t tag;
+    uint32_t entry; // NONE: settled
+};
+
+struct consumer {
+    struct queue *queue; // NULL once the queue is gone
+    struct consumer_options options;
+    deliver_fn *deliver;
+    void *arg;
+    struct held *held; // by tag, ascending; the first `gone` are settled
+    uint32_t n_held, cap_held, first_held;
+    uint32_t unacked;
+    bool cancelled;
+};
+
+struct done {
+    jpos pos;
+    uint64_t seq; // 0: took nothing
+    publish_done_fn *fn;
+    void *arg;
+    enum publish_result result;
+};
+
+struct settled {
+    uint32_t segment, offset, queue_id;
+};
+
+struct state_change {
+    uint32_t segment;
+    uint32_t at, length; // its bytes in engine.state_bytes
+};
+
+struct compaction {
+    uint32_t segment;  // 0: none
+    uint32_t offset;   // where its scan goes on
+    uint32_t *offsets; // live records found and still to move
+    uint32_t n, cap, at;
+    uint64_t next_check_ms;
+};
+
+struct engine {
+    struct io *io;
+    struct journal *journal;
+    uint64_t memory_budget;
+    uint32_t max_queues, max_exchanges;
+    uint64_t max_ready;
+    bool replaying;
+    uint32_t depth; // callbacks running: what they may hold is not freed yet
+
+    struct slab stored, entries, pins, parkings;
+    struct index by_place;  // stored by record
+    struct index pin_place; // pins by record
+    struct index by_parking;
+    struct index by_queue_id; // slots
+    struct queue **queues;
+    uint32_t n_queues, cap_queues; // slots
+    uint32_t *free_slots;
+    uint32_t n_free_slots, cap_free_slots, used_queues;
+    struct map queue_names, exchange_names;
+    struct exchange fallback; // the default exchange
+    uint32_t n_bindings;
+
+    uint64_t next_seq, next_tag, next_parking, route_mark;
+    uint32_t next_queue_id;
+    uint64_t memory, memory_transient; // bytes of blocks; of those without a record
+
+    struct queue **route; // scratch: where the message at hand goes
+    uint8_t *verdicts;
+    uint32_t n_route, cap_route, cap_verdicts;
+
+    struct done *done; // ring
+    uint32_t done_head, n_done, cap_done;
+    uint64_t durable_seq; // messages up to this one may be seen
+
+    struct settled *settled;
+    uint32_t n_settled, cap_settled;
+    struct buf state_bytes;
+    struct state_change *states;
+    uint32_t n_states, cap_states;
+    struct settled *gone; // queue_id unused
+    uint32_t n_gone, cap_gone;
+    struct buf dedupe_bytes;
+    uint32_t n_dedupe;
+    int64_t dedupe_until_ms;
+    struct journal_ref *unneeded; // released once what makes them so is appended
+    uint32_t n_unneeded, cap_unneeded;
+
+    struct timers timers;
+    struct list dirty, awaiting; // queues
+    struct chain dead;           // entries to be dead-lettered
+    struct compaction compaction;
+    struct buf scratch; // records read back for delivery
+    uint32_t delivering; // stored whose bytes a callback is looking at
+    uint8_t *kept_block; // ... when it was settled meanwhile
+    struct queue **graves;
+    uint32_t n_graves, cap_graves;
+    struct consumer **old_consumers;
+    uint32_t n_old_consumers, cap_old_consumers;
+};
+
+// ---- time
+static inline uint64_t now_ms(struct engine *e) { return io_monotonic_ns(e->io) / 1000000; }
+
+// ---- store.c: messages, their bytes, the memory budget
+static inline struct stored *stored_at(const struct engine *e, uint32_t h) { return slab_at(&e->stored, h); }
+static inline struct entry *entry_at(const struct engine *e, uint32_t h) { return slab_at(&e->entries, h); }
+struct journal_ref stored_ref(const struct stored *s);
+uint32_t stored_new(struct engine *e, uint64_t seq, const struct journal_ref *ref);
+void stored_keep(struct engine *e, struct stored *s, uint8_t *block, uint32_t size);
+void stored_drop_block(struct engine *e, uint32_t stored); // journaled ones only
+bool memory_has_room(const struct engine *e, uint64_t size, bool near_head);
+// The message's content, from memory or read back into `scratch`.
+enum err stored_content(struct engine *e, const struct stored *s, struct buf *scratch, struct content *out,
+                        struct error *err);
+uint32_t entry_new(struct engine *e, uint32_t stored, struct queue *q);
+// The entry leaves its queue for good. `record`: the journal must know. The last one releases the message.
+void entry_finish(struct engine *e, uint32_t entry, bool record);
+void stored_forget(struct engine *e, uint32_t stored); // no entry is left
+bool stored_visible(const struct engine *e, const struct stored *s);
+
+// ---- chains.c: entries in their queue's chains
+void chain_init(struct chain *c);
+void chain_push(struct engine *e, struct chain *c, uint32_t entry);
+void chain_remove(struct engine *e, struct chain *c, uint32_t entry);
+void chain_insert_ordered(struct engine *e, struct chain *c, uint32_t entry, uint32_t near);
+void entry_link(struct engine *e, uint32_t entry, enum entry_state state); // ready: at its place in its level
+void entry_to(struct engine *e, uint32_t entry, enum entry_state state);   // unlink and link
+void entry_unlink(struct engine *e, uint32_t entry); // out of the chain of its state
+int queue_highest(const struct queue *q);
+int queue_lowest(const struct queue *q);
+
+// ---- queue.c
+static inline struct queue *entry_queue(const struct engine *e, const struct entry *x) {
+    return e->queues[x->queue];
+}
+struct queue *queue_find(const struct engine *e, const char *name);
+struct queue *queue_new(struct engine *e, const char *name, uint32_t id);
+void queue_set_options(struct engine *e, struct queue *q, const struct queue_options *o);
+void queue_wake(struct engine *e, struct queue *q); // it may have something to dispatch
+void queue_empty(struct engine *e, struct queue *q); // every entry, without a record
+void queue_remove(struct engine *e, struct queue *q, bool record);
+void queue_free(struct queue *q);
+void queue_used(struct engine *e, struct queue *q); // starts its expiry again
+void queue_expiry_due(struct engine *e, struct queue *q);
+void queue_limit(struct engine *e, struct queue *q); // max-length: drops from the head
+bool queue_options_equal(const struct queue_options *a, const struct queue_options *b);
+void queues_bury(struct engine *e); // frees what callbacks may have held
+
+// ---- exchange.c
+struct exchange *exchange_find(const struct engine *e, const char *name);
+struct exchange *exchange_new(struct engine *e, const char *name, enum exchange_type type, bool durable);
+void exchange_set_type(struct exchange *x, enum exchange_type type);
+void exchange_remove(struct engine *e, struct exchange *x, bool record);
+struct binding *binding_new(struct engine *e, struct exchange *x, struct queue *q, const char *key);
+void binding_attach(struct engine *e, struct binding *b);
+void binding_remove(struct engine *e, struct binding *b, bool record);
+struct binding *binding_find(struct exchange *x, const struct queue *q, const char *key);
+void route(struct engine *e, struct exchange *x, const char *key); // fills e->route
+
+// ---- pins.c: records of topology and of dedupe windows
+uint32_t pin_new(struct engine *e, enum pin_kind kind, void *owner, const struct journal_ref *ref);
+static inline struct pin *pin_at(const struct engine *e, uint32_t h) { return slab_at(&e->pins, h); }
+void pin_move(struct engine *e, uint32_t pin, const struct journal_ref *ref);
+void pin_drop(struct engine *e, uint32_t pin, bool record);
+void pin_due(struct engine *e, uint32_t pin);
+enum err write_queue(struct engine *e, const struct queue *q, unsigned flags, uint32_t refers_to,
+                      struct journal_ref *ref);
+enum err write_exchange(struct engine *e, const struct exchange *x, unsigned flags, uint32_t refers_to,
+                      struct journal_ref *ref);
+enum err write_binding(struct engine *e, const struct binding *b, unsigned flags, uint32_t refers_to,
+                      struct journal_ref *ref);
+
+// ---- publish.c
+enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops,
+                    publish_done_fn *done, void *arg, struct error *err);
+// When a message may be seen and when it dies: wall clock, from its record.
+struct times {
+    int64_t published_at_ms, delay_until_ms, expires_ms;
+};
+void place_entry(struct engine *e, uint32_t entry, const struct times *t); // ready or waiting, and its timer
+void done_push(struct engine *e, const struct done *d);
+void done_run(struct engine *e);
+
+// ---- settle.c: what the next flush writes
+void settle_note(struct engine *e, const struct stored *s, uint32_t queue_id);
+void state_note(struct engine *e, uint32_t entry);
+void gone_note(struct engine *e, const struct journal_ref *ref);
+void release_late(struct engine *e, const struct journal_ref *ref);
+void give_back(struct engine *e, uint32_t entry); // to its old place, marked redelivered
+
+// ---- dispatch.c
+void consumer_drop_all(struct engine *e, struct consumer *c);
+void consumer_bury(struct engine *e, struct consumer *c);
+
+// ---- deadletter.c
+enum dead_reason { DEAD_REJECTED, DEAD_EXPIRED, DEAD_MAXLEN, DEAD_ATTEMPTS };
+void entry_dead(struct engine *e, uint32_t entry, enum dead_reason why); // dead-letter it, or drop it
+bool dead_run(struct engine *e);                                         // true: there are more
+
+// ---- parked.c
+static inline struct parking *parking_at(const struct engine *e, uint32_t h) { return slab_at(&e->parkings, h); }
+uint32_t parking_new(struct engine *e, uint32_t entry, uint64_t id, int64_t at_ms, const char *reason, size_t n);
+void parking_free(struct engine *e, uint32_t parking);
+void entry_park(struct engine *e, uint32_t entry, const char *reason);
+
+// ---- dedupe.c
+struct dedupe *dedupe_new(struct engine *e);
+void dedupe_free(struct dedupe *d);
+bool dedupe_has(struct engine *e, struct dedupe *d, const char *id, uint64_t now);
+bool dedupe_full(const struct dedupe *d);
+void dedupe_add(struct engine *e, struct queue *q, const char *id, size_t id_length, uint64_t seq, uint64_t until);
+void dedupe_settled(struct engine *e, struct queue *q, uint64_t seq); // its record must outlive the message
+void dedupe_due(struct engine *e, struct queue *q);
+void dedupe_replayed(struct engine *e, struct queue *q); // after all were added: sort, drop what is over
+
+// ---- timers (the kinds are in timers.h; this is what happens then)
+void timers_stop(struct engine *e, uint32_t *place);
+void timers_set(struct engine *e, enum timer_kind kind, uint32_t handle, uint64_t due_ms, uint64_t expires_ms);
+bool timers_run(struct engine *e, uint32_t limit); // true: more are due
+
+// ---- replay.c, compaction.c
+enum err replay_record(void *arg, const struct journal_record *r, struct error *err);
+void replay_finish(struct engine *e);
+void compaction_check(struct engine *e); // is there a segment to move?
+void compaction_step(struct engine *e);
+bool compaction_pending(const struct engine *e);
+
+#endif

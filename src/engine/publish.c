@@ -1,0 +1,288 @@
+// Publishing: where it goes, who takes it, one record, one stored message, an entry a queue.
+//
+// Nothing changes before the record is appended, so a refused publish leaves no trace.
+#include "engine/internal.h"
+#include "engine/records.h"
+
+#define YEARS_MS INT64_C(3153600000000)
+
+enum verdict { TAKE, DUPLICATE, REJECT };
+
+static enum err check_message(const struct message *m, struct error *err) {
+    if (strlen(m->routing_key) > NAME_BYTES || strlen(m->exchange) > NAME_BYTES ||
+        (m->message_id && strlen(m->message_id) > NAME_BYTES))
+        return error_set(err, ERR_INVALID, "names, keys and message ids have at most %d bytes", NAME_BYTES);
+    if ((uint64_t)m->body_length + m->properties_length > MESSAGE_MAX)
+        return error_set(err, ERR_TOO_LARGE, "a message has at most %u bytes", MESSAGE_MAX);
+    return ERR_OK;
+}
+
+static bool rejects(const struct engine *e, const struct queue *q, uint32_t body_length) {
+    const struct queue_options *o = &q->options;
+    if (e->max_ready && q->ready >= e->max_ready) return true;
+    if (o->overflow == OVERFLOW_DROP_HEAD) return false;
+    return (o->max_length && q->ready >= o->max_length) ||
+           (o->max_length_bytes && q->bytes + body_length > o->max_length_bytes);
+}
+
+struct plan {
+    uint32_t takes, recorded, rejected, duplicates;
+    bool near_head; // a queue will hand it out soon
+};
+
+static enum err decide(struct engine *e, const struct message *m, struct plan *p, struct error *err) {
+    *p = (struct plan){0};
+    bool has_id = m->message_id && m->message_id[0];
+    uint64_t now = has_id ? now_ms(e) : 0;
+    if (e->cap_verdicts < e->cap_route) {
+        e->cap_verdicts = e->cap_route;
+        e->verdicts = memory_resize(e->verdicts, e->cap_verdicts);
+    }
+    for (uint32_t i = 0; i < e->n_route; i++) {
+        struct queue *q = e->route[i];
+        e->verdicts[i] = TAKE;
+        if (has_id && q->dedupe) {
+            if (dedupe_has(e, q->dedupe, m->message_id, now))
+                e->verdicts[i] = DUPLICATE;
+            else if (dedupe_full(q->dedupe))
+                return error_set(err, ERR_BUSY, "queue %s: its deduplication window is full", q->name);
+        }
+        if (e->verdicts[i] == TAKE && rejects(e, q, m->body_length)) e->verdicts[i] = REJECT;
+        p->duplicates += e->verdicts[i] == DUPLICATE;
+        p->rejected += e->verdicts[i] == REJECT;
+        if (e->verdicts[i] != TAKE) continue;
+        p->takes++;
+        p->recorded += m->persistent && q->options.durable;
+        p->near_head |= q->ready < NEAR_HEAD;
+    }
+    return ERR_OK;
+}
+
+static uint32_t gather(const struct content *c, const uint8_t *head, struct iovec parts[6]) {
+    uint32_t n = 0;
+    parts[n++] = (struct iovec){(void *)head, HEAD_BYTES};
+    parts[n++] = (struct iovec){(void *)c->exchange, (size_t)c->exchange_length + 1};
+    parts[n++] = (struct iovec){(void *)c->routing_key, (size_t)c->key_length + 1};
+    parts[n++] = (struct iovec){(void *)c->message_id, (size_t)c->id_length + 1};
+    if (c->properties_length) parts[n++] = (struct iovec){(void *)c->properties, c->properties_length};
+    if (c->body_length) parts[n++] = (struct iovec){(void *)c->body, c->body_length};
+    return n;
+}
+
+// The ids of the queues whose entries the record names, four bytes each.
+static uint8_t *recorded_ids(struct engine *e, uint32_t n, uint8_t *few, uint32_t few_count) {
+    uint8_t *ids = n <= few_count ? few : memory_new((size_t)n * 4);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < e->n_route; i++)
+        if (e->verdicts[i] == TAKE && e->route[i]->options.durable) put_u32(ids + 4 * at++, e->route[i]->id);
+    ASSERT(at == n);
+    return ids;
+}
+
+static enum err append(struct engine *e, const struct content *c, const struct iovec *content, uint32_t n,
+                       struct journal_ref *ref, jpos *pos) {
+    uint8_t few[16 * 4];
+    uint8_t *ids = recorded_ids(e, c->entries, few, 16);
+    struct iovec parts[7];
+    memcpy(parts, content, n * sizeof *parts);
+    parts[n] = (struct iovec){ids, (size_t)c->entries * 4};
+    unsigned flags = c->hops > 0 ? JOURNAL_URGENT : 0; // a dead letter frees the place it came from
+    enum err code = journal_append(e->journal, RECORD_PUBLISH, flags, 0, parts, (int)n + 1, ref, pos);
+    if (ids != few) free(ids);
+    return code;
+}
+
+static uint8_t *block_of(const struct iovec *parts, uint32_t n, uint32_t size) {
+    uint8_t *block = memory_new(size), *at = block;
+    for (uint32_t i = 0; i < n; at += parts[i++].iov_len)
+        memcpy(at, parts[i].iov_base, parts[i].iov_len);
+    return block;
+}
+
+void place_entry(struct engine *e, uint32_t h, const struct times *t) {
+    struct entry *x = entry_at(e, h);
+    struct queue *q = entry_queue(e, x);
+    int64_t ttl = t->expires_ms;
+    if (q->options.has_message_ttl && (ttl < 0 || (uint64_t)ttl > q->options.message_ttl_ms))
+        ttl = (int64_t)q->options.message_ttl_ms;
+    if (ttl < 0 && t->delay_until_ms == 0) {
+        entry_link(e, h, ENTRY_READY);
+        return;
+    }
+    uint64_t now = now_ms(e), expires = UINT64_MAX;
+    int64_t wall = io_wall_ms(e->io);
+    int64_t start = t->delay_until_ms > t->published_at_ms ? t->delay_until_ms : t->published_at_ms;
+    if (ttl >= 0) expires = start + ttl > wall ? now + (uint64_t)(start + ttl - wall) : now;
+    bool waits = t->delay_until_ms > wall && x->attempts == 0;
+    uint64_t due = waits ? now + (uint64_t)(t->delay_until_ms - wall) : expires;
+    entry_link(e, h, waits ? ENTRY_WAITING : ENTRY_READY);
+    if (due != UINT64_MAX) timers_set(e, TIMER_ENTRY, h, due < expires ? due : expires, expires);
+}
+
+static void take(struct engine *e, struct queue *q, uint32_t stored, const struct content *c, bool recorded) {
+    uint32_t h = entry_new(e, stored, q);
+    struct entry *x = entry_at(e, h);
+    uint8_t max = q->options.max_priority;
+    x->priority = c->priority < max ? c->priority : max;
+    x->recorded = recorded;
+    place_entry(e, h,
+                &(struct times){.published_at_ms = c->published_at_ms, .delay_until_ms = c->delay_until_ms,
+                                .expires_ms = c->expires_ms});
+    q->published++;
+    if (q->dedupe && c->id_length)
+        dedupe_add(e, q, c->message_id, c->id_length, c->seq, now_ms(e) + q->options.dedupe_window_ms);
+    queue_wake(e, q);
+}
+
+static uint64_t at_most(uint64_t ms) { return ms < (uint64_t)YEARS_MS ? ms : (uint64_t)YEARS_MS; }
+
+static struct content describe(struct engine *e, const struct message *m, uint8_t hops, const struct plan *p) {
+    const char *id = m->message_id ? m->message_id : "";
+    int64_t now = io_wall_ms(e->io);
+    return (struct content){
+        .seq = e->next_seq,
+        .published_at_ms = now,
+        .delay_until_ms = m->delay_ms ? now + (int64_t)at_most(m->delay_ms) : 0,
+        .expires_ms = m->has_expiration ? (int64_t)at_most(m->expiration_ms) : -1,
+        .properties_length = m->properties_length,
+        .body_length = m->body_length,
+        .entries = p->recorded,
+        .priority = m->priority,
+        .hops = hops,
+        .exchange_length = (uint8_t)strlen(m->exchange),
+        .key_length = (uint8_t)strlen(m->routing_key),
+        .id_length = (uint8_t)strlen(id),
+        .exchange = m->exchange,
+        .routing_key = m->routing_key,
+        .message_id = id,
+        .properties = m->properties,
+        .body = m->body,
+    };
+}
+
+// Stores it once and gives every queue that takes it an entry.
+static enum err store(struct engine *e, const struct message *m, uint8_t hops, const struct plan *p, jpos *pos,
+                      struct error *err) {
+    struct content c = describe(e, m, hops, p);
+    uint8_t head[HEAD_BYTES];
+    struct iovec parts[6];
+    content_encode_head(&c, head);
+    uint32_t n = gather(&c, head, parts), size = (uint32_t)content_size(&c);
+    struct journal_ref ref;
+    if (p->recorded) {
+        enum err code = append(e, &c, parts, n, &ref, pos);
+        if (code) return error_set(err, code, "the message was not taken: %s", err_text(code));
+    } else if (e->memory_transient + size > e->memory_budget) {
+        return error_set(err, ERR_BUSY, "transient messages fill the memory budget of %llu bytes",
+                         (unsigned long long)e->memory_budget);
+    }
+    uint32_t stored = stored_new(e, e->next_seq++, p->recorded ? &ref : NULL);
+    struct stored *s = stored_at(e, stored);
+    s->published_at_ms = c.published_at_ms;
+    s->body_length = c.body_length;
+    if (!p->recorded || memory_has_room(e, size, p->near_head)) stored_keep(e, s, block_of(parts, n, size), size);
+    for (uint32_t i = 0; i < e->n_route; i++)
+        if (e->verdicts[i] == TAKE)
+            take(e, e->route[i], stored, &c, m->persistent && e->route[i]->options.durable);
+    for (uint32_t i = 0; i < e->n_route; i++)
+        queue_limit(e, e->route[i]);
+    return ERR_OK;
+}
+
+// Rejected messages of queues that dead-letter what they reject. The route is used up by now, so it may be
+// overwritten; the queues were copied out of it.
+static void dead_letter_rejected(struct engine *e, const struct message *m, uint8_t hops, struct queue **queues,
+                                 uint32_t n) {
+    for (uint32_t i = 0; i < n && hops < HOPS_MAX; i++) {
+        const struct queue_options *o = &queues[i]->options;
+        struct exchange *x = exchange_find(e, o->dead_letter_exchange);
+        if (!x) continue;
+        struct message letter = *m;
+        letter.exchange = o->dead_letter_exchange;
+        if (o->dead_letter_routing_key) letter.routing_key = o->dead_letter_routing_key;
+        letter.has_expiration = false;
+        letter.delay_ms = 0;
+        publish_to(e, x, &letter, (uint8_t)(hops + 1), NULL, NULL, NULL);
+    }
+}
+
+static struct queue **rejecting_with_dlx(struct engine *e, uint32_t *n) {
+    struct queue **queues = NULL;
+    *n = 0;
+    for (uint32_t i = 0; i < e->n_route; i++) {
+        const struct queue_options *o = &e->route[i]->options;
+        if (e->verdicts[i] != REJECT || o->overflow != OVERFLOW_REJECT_PUBLISH_DLX || !o->dead_letter_exchange)
+            continue;
+        if (!queues) queues = memory_new(e->n_route * sizeof *queues);
+        queues[(*n)++] = e->route[i];
+    }
+    return queues;
+}
+
+enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops,
+                    publish_done_fn *done, void *arg, struct error *err) {
+    struct plan p;
+    route(e, x, m->routing_key);
+    enum err code = decide(e, m, &p, err);
+    if (code) return code;
+    jpos pos = 0;
+    uint64_t seq = e->next_seq;
+    if (p.takes > 0) code = store(e, m, hops, &p, &pos, err);
+    if (code) return code;
+    enum publish_result result = p.rejected     ? PUBLISH_REJECTED
+                                 : p.takes      ? PUBLISH_OK
+                                 : p.duplicates ? PUBLISH_DUPLICATE
+                                                : PUBLISH_UNROUTABLE;
+    // A duplicate is answered when the first one is durable, which may still be on its way.
+    if (p.duplicates && pos == 0) pos = journal_appended(e->journal);
+    if (done || p.recorded)
+        done_push(e, &(struct done){.pos = pos, .seq = p.recorded ? seq : 0, .fn = done, .arg = arg,
+                                    .result = result});
+    uint32_t n;
+    struct queue **queues = p.rejected ? rejecting_with_dlx(e, &n) : NULL;
+    if (queues) dead_letter_rejected(e, m, hops, queues, n);
+    free(queues);
+    return ERR_OK;
+}
+
+enum err engine_publish(struct engine *e, const struct message *m, publish_done_fn *done, void *arg,
+                        struct error *err) {
+    enum err code = check_message(m, err);
+    if (code) return code;
+    struct exchange *x = exchange_find(e, m->exchange);
+    if (!x) return error_set(err, ERR_NOT_FOUND, "there is no exchange %s", m->exchange);
+    if (e->n_done >= DONE_MAX)
+        return error_set(err, ERR_BUSY, "%u messages are waiting for the disk", e->n_done);
+    return publish_to(e, x, m, 0, done, arg, err);
+}
+
+// ---- callbacks
+
+void done_push(struct engine *e, const struct done *d) {
+    if (e->n_done == e->cap_done) {
+        uint32_t cap = e->cap_done ? e->cap_done * 2 : 256;
+        struct done *bigger = memory_new((size_t)cap * sizeof *bigger);
+        for (uint32_t i = 0; i < e->n_done; i++)
+            bigger[i] = e->done[(e->done_head + i) % e->cap_done];
+        free(e->done);
+        e->done = bigger;
+        e->done_head = 0;
+        e->cap_done = cap;
+    }
+    e->done[(e->done_head + e->n_done++) % e->cap_done] = *d;
+}
+
+// In publish order: one that waits for the disk holds up those behind it.
+void done_run(struct engine *e) {
+    jpos durable = journal_durable(e->journal);
+    while (e->n_done > 0 && e->done[e->done_head].pos <= durable) {
+        struct done d = e->done[e->done_head];
+        e->done_head = (e->done_head + 1) % e->cap_done;
+        e->n_done--;
+        if (d.seq) e->durable_seq = d.seq;
+        if (!d.fn) continue;
+        e->depth++;
+        d.fn(d.arg, d.result);
+        e->depth--;
+    }
+}

@@ -1,0 +1,232 @@
+// Settling, and the records that come of it. A settle only notes what is to be written; the notes of one loop
+// pass become one record a segment in engine_flush.
+#include "engine/internal.h"
+#include "engine/records.h"
+
+static uint32_t held_find(const struct consumer *c, uint64_t tag) {
+    uint32_t low = c->first_held, high = c->n_held;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (c->held[middle].tag < tag)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found = low < c->n_held && c->held[low].tag == tag && c->held[low].entry != NONE;
+    return found ? low : NONE;
+}
+
+// Settled ones are only marked; they are squeezed out when they are the most.
+static void held_remove(struct consumer *c, uint32_t at) {
+    c->held[at].entry = NONE;
+    c->unacked--;
+    while (c->first_held < c->n_held && c->held[c->first_held].entry == NONE)
+        c->first_held++;
+    if (c->n_held < 64 || c->n_held < c->unacked * 2) return;
+    uint32_t kept = 0;
+    for (uint32_t i = c->first_held; i < c->n_held; i++)
+        if (c->held[i].entry != NONE) c->held[kept++] = c->held[i];
+    c->n_held = kept;
+    c->first_held = 0;
+}
+
+void give_back(struct engine *e, uint32_t h) {
+    struct entry *x = entry_at(e, h);
+    x->redelivered = 1;
+    entry_to(e, h, ENTRY_READY);
+    if (x->timer) { // its end may have come meanwhile
+        uint64_t expires = e->timers.items[x->timer - 1].expires_ms;
+        timers_set(e, TIMER_ENTRY, h, expires, expires);
+    }
+    queue_wake(e, entry_queue(e, x));
+}
+
+static void attempt_failed(struct entry *x) {
+    if (x->attempts < UINT16_MAX) x->attempts++;
+    x->redelivered = 1;
+}
+
+static void retry(struct engine *e, uint32_t h, const char *reason) {
+    struct entry *x = entry_at(e, h);
+    struct queue *q = entry_queue(e, x);
+    attempt_failed(x);
+    if (q->options.delivery_limit && x->attempts >= q->options.delivery_limit) {
+        if (!q->options.dead_letter_exchange && q->options.park)
+            entry_park(e, h, reason);
+        else
+            entry_dead(e, h, DEAD_ATTEMPTS);
+        return;
+    }
+    state_note(e, h);
+    uint32_t delay =
+        q->options.retry_delay_ms ? backoff_delay(&q->backoff, e->io, (uint32_t)(x->attempts - 1), 0) : 0;
+    if (delay == 0) {
+        give_back(e, h);
+        return;
+    }
+    uint64_t due = now_ms(e) + delay;
+    uint64_t expires = x->timer ? e->timers.items[x->timer - 1].expires_ms : UINT64_MAX;
+    entry_to(e, h, ENTRY_WAITING);
+    timers_set(e, TIMER_ENTRY, h, due < expires ? due : expires, expires);
+}
+
+enum err engine_settle(struct engine *e, struct consumer *c, uint64_t tag, enum settle how,
+                       const char *reason, struct error *err) {
+    uint32_t at = c->queue ? held_find(c, tag) : NONE;
+    if (at == NONE)
+        return error_set(err, ERR_NOT_FOUND, "no delivery with tag %llu is held", (unsigned long long)tag);
+    struct queue *q = c->queue;
+    uint32_t h = c->held[at].entry;
+    held_remove(c, at);
+    switch (how) {
+    case SETTLE_ACK:
+        q->acked++;
+        entry_finish(e, h, true);
+        break;
+    case SETTLE_RETRY: retry(e, h, reason); break;
+    case SETTLE_REQUEUE: give_back(e, h); break;
+    case SETTLE_REJECT: entry_dead(e, h, DEAD_REJECTED); break;
+    case SETTLE_PARK:
+        attempt_failed(entry_at(e, h));
+        entry_park(e, h, reason);
+        break;
+    }
+    queue_wake(e, q);
+    return ERR_OK;
+}
+
+// ---- notes for the next flush
+
+void settle_note(struct engine *e, const struct stored *s, uint32_t queue_id) {
+    ROOM_FOR_ONE(e->settled, e->n_settled, e->cap_settled);
+    e->settled[e->n_settled++] = (struct settled){s->segment, s->offset, queue_id};
+    if (e->n_settled >= SETTLE_BATCH) engine_flush(e);
+}
+
+void gone_note(struct engine *e, const struct journal_ref *ref) {
+    ROOM_FOR_ONE(e->gone, e->n_gone, e->cap_gone);
+    e->gone[e->n_gone++] = (struct settled){ref->segment, ref->offset, 0};
+}
+
+void state_note(struct engine *e, uint32_t h) {
+    struct entry *x = entry_at(e, h);
+    struct stored *s = stored_at(e, x->stored);
+    if (!x->recorded) return;
+    struct entry_record r = {.queue_id = entry_queue(e, x)->id, .attempts = x->attempts};
+    if (x->state == ENTRY_PARKED) {
+        struct parking *p = parking_at(e, x->aux);
+        r.parked = true;
+        r.parked_id = p->id;
+        r.parked_at_ms = p->parked_at_ms;
+        r.reason = p->reason;
+        r.reason_length = (uint8_t)strlen(p->reason);
+    }
+    ROOM_FOR_ONE(e->states, e->n_states, e->cap_states);
+    struct state_change *change = &e->states[e->n_states++];
+    change->segment = s->segment;
+    change->at = (uint32_t)e->state_bytes.len;
+    buf_add_u32(&e->state_bytes, s->offset);
+    entry_encode(&e->state_bytes, &r);
+    change->length = (uint32_t)e->state_bytes.len - change->at;
+    if (e->n_states >= SETTLE_BATCH) engine_flush(e);
+}
+
+// A record is released only after the one that says so was appended; the journal keeps the segment until that one
+// is durable.
+void release_late(struct engine *e, const struct journal_ref *ref) {
+    if (e->replaying) {
+        journal_release(e->journal, ref);
+        return;
+    }
+    ROOM_FOR_ONE(e->unneeded, e->n_unneeded, e->cap_unneeded);
+    e->unneeded[e->n_unneeded++] = *ref;
+}
+
+// ---- flushing
+
+static void append(struct engine *e, enum record_kind kind, unsigned flags, uint32_t segment,
+                   const struct iovec *parts, int n, struct journal_ref *ref) {
+    jpos pos;
+    enum err code = journal_append(e->journal, kind, JOURNAL_URGENT | flags, segment, parts, n, ref, &pos);
+    if (code) die("the journal does not take a record of what was settled: %s", err_text(code));
+}
+
+static void append_about(struct engine *e, enum record_kind kind, uint32_t segment, uint32_t count,
+                         const uint8_t *items, size_t length) {
+    uint8_t head[8];
+    struct journal_ref ref;
+    put_u32(head, segment);
+    put_u32(head + 4, count);
+    struct iovec parts[2] = {{head, sizeof head}, {(void *)items, length}};
+    append(e, kind, JOURNAL_EPHEMERAL, segment, parts, 2, &ref);
+}
+
+// Order matters among changes of one entry, so runs of one segment are written as they came.
+static void flush_states(struct engine *e) {
+    if (!buf_ok(&e->state_bytes)) die("out of memory for what was settled");
+    for (uint32_t i = 0, j; i < e->n_states; i = j) {
+        size_t length = 0;
+        for (j = i; j < e->n_states && e->states[j].segment == e->states[i].segment; j++)
+            length += e->states[j].length;
+        append_about(e, RECORD_STATE, e->states[i].segment, j - i, e->state_bytes.data + e->states[i].at,
+                     length);
+    }
+    e->n_states = 0;
+    buf_clear(&e->state_bytes);
+}
+
+static int by_segment(const void *a, const void *b) {
+    const struct settled *x = a, *y = b;
+    if (x->segment != y->segment) return x->segment < y->segment ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+static bool one_segment(const struct settled *s, uint32_t n) {
+    for (uint32_t i = 1; i < n; i++)
+        if (s[i].segment != s[0].segment) return false;
+    return true;
+}
+
+static void flush_list(struct engine *e, enum record_kind kind, struct settled *list, uint32_t n, bool ids) {
+    uint8_t items[SETTLE_BATCH * 8];
+    if (!one_segment(list, n)) qsort(list, n, sizeof *list, by_segment);
+    for (uint32_t i = 0, j; i < n; i = j) {
+        size_t length = 0;
+        for (j = i; j < n && j - i < SETTLE_BATCH && list[j].segment == list[i].segment; j++) {
+            put_u32(items + length, list[j].offset);
+            length += 4;
+            if (!ids) continue;
+            put_u32(items + length, list[j].queue_id);
+            length += 4;
+        }
+        append_about(e, kind, list[i].segment, j - i, items, length);
+    }
+}
+
+static void flush_dedupe(struct engine *e) {
+    if (!buf_ok(&e->dedupe_bytes)) die("out of memory for a deduplication window");
+    uint8_t head[4];
+    struct journal_ref ref;
+    put_u32(head, e->n_dedupe);
+    struct iovec parts[2] = {{head, sizeof head}, {e->dedupe_bytes.data, e->dedupe_bytes.len}};
+    append(e, RECORD_DEDUPE, 0, 0, parts, 2, &ref);
+    uint32_t pin = pin_new(e, PIN_DEDUPE, NULL, &ref);
+    int64_t left = e->dedupe_until_ms - io_wall_ms(e->io);
+    pin_at(e, pin)->until_ms = e->dedupe_until_ms;
+    timers_set(e, TIMER_PIN, pin, now_ms(e) + (left > 0 ? (uint64_t)left : 0), UINT64_MAX);
+    e->n_dedupe = 0;
+    e->dedupe_until_ms = 0;
+    buf_clear(&e->dedupe_bytes);
+}
+
+// Ids are written before the settles that make their messages go, states before settles of the same entry.
+void engine_flush(struct engine *e) {
+    if (e->n_dedupe) flush_dedupe(e);
+    if (e->n_states) flush_states(e);
+    if (e->n_settled) flush_list(e, RECORD_SETTLE, e->settled, e->n_settled, true);
+    if (e->n_gone) flush_list(e, RECORD_GONE, e->gone, e->n_gone, false);
+    e->n_settled = e->n_gone = 0;
+    for (uint32_t i = 0; i < e->n_unneeded; i++)
+        journal_release(e->journal, &e->unneeded[i]);
+    e->n_unneeded = 0;
+}
