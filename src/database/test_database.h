@@ -1,0 +1,111 @@
+// For tests: a database in a directory of its own, a loop, and units run one at a time.
+#ifndef BARID_DATABASE_TEST_DATABASE_H
+#define BARID_DATABASE_TEST_DATABASE_H
+
+#include "base/loop.h"
+#include "base/test.h"
+#include "database/database.h"
+
+#include <ftw.h>
+#include <unistd.h>
+
+#define TEST_PATIENCE_MS 30000
+
+struct test_db {
+    char dir[64], path[96];
+    struct loop *loop;
+    struct database *d;
+    struct loop_timer patience;
+};
+
+typedef enum err test_db_fn(struct db *db, void *arg);
+
+struct test_unit {
+    struct db_unit unit; // first
+    struct test_db *t;
+    test_db_fn *fn;
+    void *arg;
+    enum err err;
+    bool stop; // the loop, when done
+    bool ended;
+};
+
+static void test_db_impatient(struct loop_timer *timer) { fail_msg("nothing came for %d ms", TEST_PATIENCE_MS); }
+
+// Until somebody calls loop_stop; fails when nobody does.
+static inline void test_db_loop(struct test_db *t) {
+    t->patience.fn = test_db_impatient;
+    loop_timer_start(t->loop, &t->patience, TEST_PATIENCE_MS);
+    loop_run(t->loop);
+    loop_timer_stop(t->loop, &t->patience);
+}
+
+static enum err test_unit_run(struct db *db, struct db_unit *u) {
+    struct test_unit *x = (struct test_unit *)u;
+    return x->fn(db, x->arg);
+}
+
+static void test_unit_done(struct db_unit *u, enum err err) {
+    struct test_unit *x = (struct test_unit *)u;
+    x->err = err;
+    x->ended = true;
+    if (x->stop) loop_stop(x->t->loop);
+}
+
+static inline struct test_unit test_unit_of(struct test_db *t, test_db_fn *fn, void *arg) {
+    return (struct test_unit){.unit = {.run = test_unit_run, .done = test_unit_done}, .t = t, .fn = fn, .arg = arg};
+}
+
+// Submits one unit and waits for it.
+static inline enum err test_db_do(struct test_db *t, test_db_fn *fn, void *arg, bool read_only) {
+    struct test_unit x = test_unit_of(t, fn, arg);
+    x.unit.read_only = read_only;
+    x.stop = true;
+    enum err err = database_submit(t->d, &x.unit);
+    if (err) return err;
+    test_db_loop(t);
+    return x.err;
+}
+
+static inline void test_db_prepare(struct test_db *t) {
+    struct error e;
+    memset(t, 0, sizeof *t);
+    snprintf(t->dir, sizeof t->dir, "/tmp/barid-test-XXXXXX");
+    assert_non_null(mkdtemp(t->dir));
+    snprintf(t->path, sizeof t->path, "%s/" DATABASE_FILE, t->dir);
+    assert_int_equal(loop_new(&t->loop, &e), ERR_OK);
+}
+
+static inline enum err test_db_open_with(struct test_db *t, struct database_options o,
+                                         const struct migration *migrations, struct error *e) {
+    o.url = t->path;
+    return database_open(&t->d, t->loop, &o, migrations, e);
+}
+
+static inline void test_db_open(struct test_db *t, const struct migration *migrations) {
+    struct error e = {0};
+    test_db_prepare(t);
+    if (test_db_open_with(t, (struct database_options){0}, migrations, &e)) fail_msg("%s", e.text);
+}
+
+static inline void test_db_reopen(struct test_db *t, const struct migration *migrations) {
+    struct error e = {0};
+    database_close(t->d);
+    if (test_db_open_with(t, (struct database_options){0}, migrations, &e)) fail_msg("%s", e.text);
+}
+
+static int test_db_remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+    return remove(path);
+}
+
+static inline void test_db_remove(struct test_db *t) {
+    loop_free(t->loop);
+    nftw(t->dir, test_db_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static inline void test_db_close(struct test_db *t) {
+    database_close(t->d);
+    test_db_remove(t);
+}
+
+#endif
