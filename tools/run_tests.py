@@ -13,6 +13,7 @@ tests/NAME_test.py.
 """
 import argparse
 import concurrent.futures
+import functools
 import glob
 import json
 import os
@@ -109,12 +110,12 @@ def build(directory):
     return result, built[directory]
 
 
-def with_build(directory, suite):
+def with_build(directory, name, suite):
     result, ready = build(directory)
     if ready:
-        result.add(suite())
+        result.add(suite(directory))
     else:
-        result.skipped.append(f"{suite.__name__}: {directory} does not compile")
+        result.skipped.append(f"{name}: {directory} does not compile")
     return result
 
 
@@ -210,7 +211,7 @@ def read_junit(path):
     return result
 
 
-def run_pytest(name, paths, directory="build"):
+def run_pytest(name, paths, directory):
     reports = os.path.join(ROOT, "build", "test-results")
     os.makedirs(reports, exist_ok=True)
     report = os.path.join(reports, f"{name}.xml")
@@ -250,30 +251,25 @@ NEEDS_NO_BINARY = {"structure", "runner"}
 
 
 def all_suites(seeds):
-    def in_build(directory, work):
-        def suite():
-            def tests():
-                return work(directory)
-            tests.__name__ = work.__name__.strip("_")
-            return with_build(directory, tests)
-        return suite
+    """Name -> function that runs the suite and gives its Result, in the order in which they run."""
+    suites = {}
 
-    suites = {
-        "unit": in_build("build", run_unit_tests),
-        "sim": in_build("build", lambda directory: simulate(directory, seeds or SEEDS_ALL)),
-        "clang": in_build("build-clang", run_unit_tests),
-        "asan": in_build("build-asan", run_unit_tests),
-        "asan-sim": in_build("build-asan", lambda directory: simulate(directory, SEEDS_SANITIZED)),
-        "tsan": in_build("build-tsan", run_unit_tests),
-    }
+    def add(name, directory, work):
+        suites[name] = lambda: with_build(directory, name, work)
+
+    add("unit", "build", run_unit_tests)
+    add("sim", "build", lambda directory: simulate(directory, seeds or SEEDS_ALL))
+    add("clang", "build-clang", run_unit_tests)
+    add("asan", "build-asan", run_unit_tests)
+    add("asan-sim", "build-asan", lambda directory: simulate(directory, SEEDS_SANITIZED))
+    add("tsan", "build-tsan", run_unit_tests)
     for name, paths in pytest_suites().items():
         if name in NEEDS_NO_BINARY:
-            suites[name] = lambda name=name, paths=paths: run_pytest(name, paths)
+            suites[name] = functools.partial(run_pytest, name, paths, "build")
         else:
-            suites[name] = in_build("build", lambda directory, name=name, paths=paths: run_pytest(name, paths))
+            add(name, "build", functools.partial(run_pytest, name, paths))
         if name == "journey":
-            suites["asan-journey"] = in_build(
-                "build-asan", lambda directory, paths=paths: run_pytest("asan-journey", paths, directory))
+            add("asan-journey", "build-asan", functools.partial(run_pytest, "asan-journey", paths))
     return suites
 
 
