@@ -1,0 +1,168 @@
+// Operations: /healthz, /readyz, /metrics, and GET /events by somebody who forgot to upgrade.
+#include "http/api.h"
+#include "http/json_out.h"
+#include "http/request.h"
+
+#include "base/io.h"
+#include "bus/bus.h"
+#include "database/database.h"
+#include "datastore/datastore.h"
+
+#include <stdio.h>
+
+#define PAGE_BYTES 4096
+
+typedef unsigned long long ull;
+
+static void answer_state(struct request *r, int status, const char *state, const char *reason) {
+    struct buf *b = request_out(r);
+    json_open(b, NULL, '{');
+    json_text(b, "status", state);
+    json_text_opt(b, "reason", reason);
+    json_close(b, '}');
+    request_answer_as(r, status, "application/json", status == 503 ? "Retry-After: 5\r\n" : "", b->data, b->len);
+}
+
+void api_healthz(struct request *r) { answer_state(r, 200, "ok", NULL); }
+
+void api_readyz(struct request *r) {
+    struct io_space space;
+    struct io *io = r->http->o.io;
+    if (!r->http->ready) answer_state(r, 503, "not ready", "starting or going down");
+    else if (io->v->space(io, &space) == ERR_OK && space.free_bytes < r->http->o.low_water_bytes)
+        answer_state(r, 503, "not ready", "the disk is full");
+    else answer_state(r, 200, "ready", NULL);
+}
+
+void api_events_plain(struct request *r) {
+    request_fail_with(r, 426, "upgrade_required", "open it as a WebSocket with the subprotocol barid.v1",
+                      "Upgrade: websocket\r\n");
+}
+
+// ---- metrics --------------------------------------------------------------------------------------------
+
+static void head(struct buf *b, const char *name, const char *type, const char *help) {
+    buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void gauge(struct buf *b, const char *name, const char *help, ull v) {
+    head(b, name, "gauge", help);
+    buf_printf(b, "%s %llu\n", name, v);
+}
+
+static void counter(struct buf *b, const char *name, const char *help, ull v) {
+    head(b, name, "counter", help);
+    buf_printf(b, "%s %llu\n", name, v);
+}
+
+static void write_points(struct buf *b, const struct chat_stats *s) {
+    const struct {
+        const char *point;
+        uint64_t n;
+    } points[] = {
+        {"accepted", s->accepted}, {"published", s->published}, {"queued", s->queued},   {"notified", s->notified},
+        {"received", s->received}, {"deleted", s->deleted},     {"read", s->read},       {"duplicate", s->duplicates},
+        {"rejected", s->rejected}, {"expired", s->expired},
+    };
+    head(b, "barid_messages_total", "counter", "Messages that passed each safe point of their journey since the start.");
+    for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
+        buf_printf(b, "barid_messages_total{point=\"%s\"} %llu\n", points[i].point, (ull)points[i].n);
+    gauge(b, "barid_links", "Devices connected by WebSocket.", s->links);
+    gauge(b, "barid_outbox_waiting", "Events stored and not yet published.", s->outbox_waiting);
+    gauge(b, "barid_outbox_parked", "Events whose attempts are spent.", s->outbox_parked);
+}
+
+// One pass over the queues for each metric, as the format wants a metric's lines together.
+struct queue_pass {
+    struct buf *b;
+    const char *metric;
+    int which;
+    int64_t now_ms;
+};
+
+static void write_queue(void *arg, const struct bus_queue_stats *q) {
+    struct queue_pass *p = arg;
+    double age = q->oldest_at_ms > 0 && p->now_ms > q->oldest_at_ms ? (double)(p->now_ms - q->oldest_at_ms) / 1000 : 0;
+    const ull values[] = {q->ready, q->unacked, q->parked, q->bytes, q->published, q->delivered, q->acked};
+    if (p->which < 0) buf_printf(p->b, "%s{queue=\"%s\"} %.3f\n", p->metric, q->name, age);
+    else buf_printf(p->b, "%s{queue=\"%s\"} %llu\n", p->metric, q->name, values[p->which]);
+}
+
+static void write_queues(struct buf *b, struct http *h) {
+    static const struct {
+        const char *name, *type, *help;
+    } metrics[] = {
+        {"barid_queue_ready", "gauge", "Messages waiting in the queue."},
+        {"barid_queue_unacked", "gauge", "Messages with a consumer, not settled."},
+        {"barid_queue_parked", "gauge", "Messages parked."},
+        {"barid_queue_bytes", "gauge", "Bytes of the messages in the queue."},
+        {"barid_queue_published_total", "counter", "Messages published to the queue."},
+        {"barid_queue_delivered_total", "counter", "Deliveries to consumers."},
+        {"barid_queue_acked_total", "counter", "Messages settled."},
+    };
+    struct queue_pass p = {.b = b, .now_ms = io_wall_ms(h->o.io)};
+    for (int i = 0; i < (int)(sizeof metrics / sizeof metrics[0]); i++) {
+        head(b, metrics[i].name, metrics[i].type, metrics[i].help);
+        p.metric = metrics[i].name;
+        p.which = i;
+        bus_each_queue(h->o.bus, write_queue, &p);
+    }
+    head(b, "barid_queue_oldest_seconds", "gauge", "Age of the oldest waiting message.");
+    p.metric = "barid_queue_oldest_seconds";
+    p.which = -1;
+    bus_each_queue(h->o.bus, write_queue, &p);
+}
+
+static void write_stores(struct buf *b, struct http *h) {
+    struct database_stats db;
+    struct datastore_stats ds;
+    database_stats(h->o.database, &db);
+    datastore_stats(h->o.datastore, &ds);
+    counter(b, "barid_database_units_total", "Units of work done.", db.units);
+    counter(b, "barid_database_commits_total", "Commits (many units share one).", db.commits);
+    counter(b, "barid_database_failed_total", "Units of work that failed.", db.failed);
+    gauge(b, "barid_database_pending", "Units of work waiting.", db.pending);
+    gauge(b, "barid_datastore_writing", "Media being written.", ds.writing);
+    gauge(b, "barid_datastore_reading", "Media being read.", ds.reading);
+    gauge(b, "barid_disk_free_bytes", "Space left for the data directory.", ds.free_bytes);
+}
+
+static void write_door(struct buf *b, struct http *h) {
+    const struct http_counters *c = &h->counters;
+    counter(b, "barid_http_requests_total", "HTTP requests begun.", c->requests);
+    head(b, "barid_http_answers_total", "counter", "HTTP answers by class of status.");
+    for (int i = 2; i < 6; i++) buf_printf(b, "barid_http_answers_total{class=\"%dxx\"} %llu\n", i, (ull)c->answers[i]);
+    gauge(b, "barid_http_requests_open", "HTTP requests not yet answered.", h->requests_open);
+    gauge(b, "barid_connections", "Connections open.", h->connections);
+    counter(b, "barid_connections_refused_total", "Connections refused at a limit.", c->connections_refused);
+    counter(b, "barid_rate_limited_total", "Requests refused for their rate.", c->rate_limited);
+    gauge(b, "barid_sockets", "WebSockets open.", h->sockets_open);
+    counter(b, "barid_socket_frames_in_total", "WebSocket frames from clients.", c->frames_in);
+    counter(b, "barid_socket_frames_out_total", "WebSocket frames to clients.", c->frames_out);
+    counter(b, "barid_socket_bad_frames_total", "WebSocket frames that made no sense.", c->bad_frames);
+    counter(b, "barid_sockets_dead_total", "WebSockets closed because the peer was silent or stuck.", c->sockets_dead);
+    counter(b, "barid_bytes_out_total", "Bytes sent.", c->bytes_out);
+}
+
+static bool resident_bytes(uint64_t *out) {
+    ull size, resident;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f == NULL) return false;
+    bool ok = fscanf(f, "%llu %llu", &size, &resident) == 2;
+    fclose(f);
+    *out = ok ? resident * PAGE_BYTES : 0;
+    return ok;
+}
+
+void api_metrics(struct request *r) {
+    struct chat_stats s;
+    uint64_t resident;
+    chat_stats(r->http->o.chat, &s);
+    struct buf *b = request_out(r);
+    write_points(b, &s);
+    write_queues(b, r->http);
+    write_stores(b, r->http);
+    write_door(b, r->http);
+    if (resident_bytes(&resident)) gauge(b, "process_resident_memory_bytes", "Resident memory.", resident);
+    request_answer_as(r, 200, "text/plain; version=0.0.4; charset=utf-8", "", b->data, b->len);
+}
