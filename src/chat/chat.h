@@ -36,11 +36,15 @@ struct chat_options {
     uint64_t upload_max_bytes;   // one content; 0: 100 MiB
     uint32_t devices_max;        // per user, 0: 16; the one unused longest gives way
     uint32_t members_max;        // per conversation, 0: 1,000
+    uint64_t slow_link_ms;       // a link that waits this long without progress is closed; 0: 60 s
+    uint64_t sweep_every_ms;     // how often expired things are looked for; 0: 60 s
 };
 
 extern const struct migration chat_migrations[]; // includes outbox's and inbox's tables
 
 enum err chat_new(struct chat **out, const struct chat_options *o, struct error *e);
+// Nothing is called back after it. Operations under way end by themselves, so it goes before the database, the bus and
+// the data store are closed.
 void chat_free(struct chat *c);
 
 #define CHAT_TEXT_MAX (64 * 1024)

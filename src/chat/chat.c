@@ -1,0 +1,99 @@
+// Starting and stopping the service.
+#include "bus/bus.h"
+#include "chat/box.h"
+#include "chat/login_limit.h"
+#include "chat/notified.h"
+#include "chat/passwords.h"
+#include "chat/removal.h"
+#include "chat/token_cache.h"
+#include "outbox/outbox.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+
+extern const struct embedded_file outbox_migrations[];
+extern const struct embedded_file chat_files[];
+
+const struct migration chat_migrations[] = {
+    {.number = 1, .name = "outbox", .file = &outbox_migrations[0]},
+    {.number = 2, .name = "chat", .file = &chat_files[0]},
+    {0},
+};
+
+static void defaults(struct chat_options *o) {
+    if (o->message_ttl_ms == 0) o->message_ttl_ms = 30 * CHAT_DAY_MS;
+    if (o->session_ttl_ms == 0) o->session_ttl_ms = 180 * CHAT_DAY_MS;
+    if (o->upload_quota_bytes == 0) o->upload_quota_bytes = UINT64_C(1) << 30;
+    if (o->upload_max_bytes == 0) o->upload_max_bytes = UINT64_C(100) << 20;
+    if (o->devices_max == 0) o->devices_max = 16;
+    if (o->members_max == 0) o->members_max = 1000;
+    if (o->slow_link_ms == 0) o->slow_link_ms = 60000;
+    if (o->sweep_every_ms == 0) o->sweep_every_ms = 60000;
+}
+
+static void parts_new(struct chat *c) {
+    map_init(&c->boxes, c->map_seed);
+    list_init(&c->uploads);
+    c->tokens = token_cache_new(c);
+    c->limits = login_limit_new(c);
+    c->passwords = passwords_new(c);
+    c->acks = ack_batch_new(c);
+    c->notified = notified_new(c);
+    c->removals = removals_new(c);
+}
+
+enum err chat_new(struct chat **out, const struct chat_options *o, struct error *e) {
+    if (sodium_init() < 0) return error_set(e, ERR_UNSUPPORTED, "libsodium cannot be used here");
+    struct chat *c = chat_alloc(sizeof *c);
+    c->o = *o;
+    defaults(&c->o);
+    c->loop = o->loop;
+    c->io = o->io;
+    c->database = o->database;
+    c->refs = 1;
+    randombytes_buf(&c->map_seed, sizeof c->map_seed);
+    parts_new(c);
+    struct outbox_options out_options = {
+        .loop = o->loop, .io = o->io, .database = o->database, .bus = o->bus};
+    enum err err = outbox_new(&c->outbox, &out_options, e);
+    if (err == ERR_OK) err = queueing_start(c, e);
+    if (err != ERR_OK) {
+        chat_free(c);
+        return err;
+    }
+    sweep_start(c);
+    *out = c;
+    return ERR_OK;
+}
+
+void chat_enter(struct chat *c) { c->refs++; }
+
+void chat_leave(struct chat *c) {
+    ASSERT(c->refs > 0);
+    if (--c->refs == 0) free(c);
+}
+
+void chat_free(struct chat *c) {
+    if (c == NULL) return;
+    c->closing = true;
+    sweep_stop(c);
+    queueing_stop(c);
+    if (c->outbox != NULL) outbox_free(c->outbox);
+    uploads_stop(c);
+    boxes_release(c);
+    token_cache_free(c->tokens);
+    login_limit_free(c->limits);
+    passwords_free(c->passwords);
+    ack_batch_free(c->acks);
+    notified_free(c->notified);
+    removals_free(c->removals);
+    chat_leave(c);
+}
+
+void chat_stats(struct chat *c, struct chat_stats *out) {
+    struct outbox_stats o;
+    outbox_stats(c->outbox, &o);
+    *out = c->stats;
+    out->outbox_waiting = o.waiting;
+    out->outbox_parked = o.parked;
+}

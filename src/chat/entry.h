@@ -1,0 +1,51 @@
+// Mailbox entries: written by the units that make them true, shown to links and polls after the commit.
+#ifndef BARID_CHAT_ENTRY_H
+#define BARID_CHAT_ENTRY_H
+
+#include "chat/internal.h"
+
+// An entry with its strings inside. entry_view makes the pointers, which do not survive a move.
+struct entry {
+    struct chat_entry e;
+    int64_t mid;
+    char conversation_id[NAME_MAX_LENGTH + 1];
+    char by_user_id[NAME_MAX_LENGTH + 1];
+};
+struct chat_entry entry_view(const struct entry *entry, uint64_t cursor);
+
+// The same entry for many devices, each with its own cursor.
+struct target {
+    int64_t did;
+    uint64_t cursor;
+};
+struct push {
+    struct entry entry;
+    struct target *targets;
+    size_t n, cap;
+};
+void push_release(struct push *p);
+// In a unit: one more entry in the mailbox of the device. `by_uid` is who entry.by_user_id names.
+enum err push_to(struct db *db, struct push *p, int64_t did, int64_t by_uid);
+// The same for every live device of a user.
+enum err push_to_user(struct db *db, struct push *p, int64_t uid, int64_t by_uid);
+// On the loop, after the commit: to the links and polls of the devices.
+void push_out(struct chat *c, const struct push *p);
+
+// A page of a mailbox, as one operation.
+struct page {
+    struct op op;
+    int64_t did;
+    uint64_t after; // a cursor from the future starts from what is there: then it is 0 afterwards
+    uint32_t limit;
+    bool live;             // the device is logged in
+    uint64_t last_cursor;  // of the device
+    struct entry *entries;
+    size_t n, cap;
+    void *owner;           // whom the answer is for; NULL: gave up meanwhile
+};
+struct page *page_new(struct chat *c, int64_t did, uint64_t after, uint32_t limit,
+                      void (*answer)(struct op *op, enum err err), void *owner);
+// Everything up to here has been looked at, once this page was shown.
+uint64_t page_end(const struct page *p);
+
+#endif

@@ -1,0 +1,252 @@
+// The bus group "mailbox": a message that was published enters the mailboxes of its recipients' devices (design.md 7,
+// safe points 3 and 4).
+//
+//   event ─> unit: inbox, an entry and a claim for every live device ─commit─> bus ack ─> links and polls
+//                └─ failed: noted, and given back to the bus; after the last attempt parked there
+//
+// A full disk or a busy database is nobody's failed attempt: the event is held here and tried again.
+#include "base/crash.h"
+#include "base/log.h"
+#include "bus/bus.h"
+#include "chat/entry.h"
+#include "outbox/outbox.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GROUP        "mailbox"
+#define ATTEMPTS_MAX 3
+#define PREFETCH     512
+#define HELD_MS      500
+
+struct queueing {
+    struct chat *chat;
+    struct bus_subscription *subscription;
+    struct list held;
+    struct loop_timer timer;
+};
+
+struct target_user {
+    int64_t uid, did; // did 0: the user has no device
+};
+
+struct queue_op {
+    struct op op;
+    struct list_node node; // in `held`
+    uint64_t tag;
+    uint32_t attempt;
+    struct id message_id;
+    int64_t now, published_at;
+
+    bool unknown, fresh, deleted;
+    int64_t sender;
+    struct target_user *users;
+    size_t n, cap;
+    int64_t claims;
+    struct push push;
+    char reason[ERROR_TEXT_MAX];
+};
+
+// ---- the unit -------------------------------------------------------------------------------------------
+
+static enum err find_message(struct db *db, struct queue_op *op) {
+    static struct db_sql find = {
+        .text = "select m.mid, m.seq, m.kind, m.bytes, m.accepted_at, m.deleted_at is not null, m.sender_uid, "
+                "v.conversation_id, a.user_id from message m join conversation v on v.cid = m.cid "
+                "join account a on a.uid = m.sender_uid where m.message_id = ?1"};
+    enum err err = ERR_OK;
+    struct entry *out = &op->push.entry;
+    struct db_stmt *s = db_prepare(db, &find);
+    db_bind_id(s, 1, &op->message_id);
+    if (!row(s, &err)) {
+        op->unknown = true;
+        return err;
+    }
+    out->mid = db_int(s, 0);
+    out->e = (struct chat_entry){.type = ENTRY_MESSAGE,
+                                 .message_id = op->message_id,
+                                 .seq = (uint64_t)db_int(s, 1),
+                                 .kind = (enum chat_kind)db_int(s, 2),
+                                 .bytes = (uint64_t)db_int(s, 3),
+                                 .at_ms = db_int(s, 4)};
+    op->deleted = db_int(s, 5) != 0;
+    op->sender = db_int(s, 6);
+    snprintf(out->conversation_id, sizeof out->conversation_id, "%s", db_text(s, 7, NULL));
+    snprintf(out->by_user_id, sizeof out->by_user_id, "%s", db_text(s, 8, NULL));
+    return ERR_OK;
+}
+
+static void add_user(struct queue_op *op, int64_t uid, int64_t did) {
+    if (op->n == op->cap) {
+        op->cap = op->cap == 0 ? 4 : op->cap * 2;
+        op->users = realloc(op->users, op->cap * sizeof *op->users);
+        if (op->users == NULL) die("out of memory");
+    }
+    op->users[op->n++] = (struct target_user){.uid = uid, .did = did};
+}
+
+static enum err find_users(struct db *db, struct queue_op *op) {
+    static struct db_sql find = {
+        .text = "select x.uid, d.did from delivery x left join device d on d.uid = x.uid and "
+                "d.token_hash is not null where x.mid = ?1 and x.expired_at is null order by x.uid, d.did"};
+    enum err err = ERR_OK;
+    struct db_stmt *s = db_prepare(db, &find);
+    db_bind_int(s, 1, op->push.entry.mid);
+    while (row(s, &err))
+        add_user(op, db_int(s, 0), db_int(s, 1));
+    return err;
+}
+
+static enum err claim(struct db *db, struct queue_op *op, int64_t did, bool queued, bool *fresh) {
+    static struct db_sql insert = {.text = "insert into device_delivery (mid, did, queued_at, open) "
+                                           "values (?1, ?2, ?3, 1) on conflict (mid, did) do nothing"};
+    struct db_stmt *s = db_prepare(db, &insert);
+    db_bind_int(s, 1, op->push.entry.mid);
+    db_bind_int(s, 2, did);
+    if (queued) db_bind_int(s, 3, op->now);
+    enum err err = db_run(s);
+    *fresh = err == ERR_OK && db_changes(db) > 0;
+    if (*fresh) op->claims++;
+    return err;
+}
+
+// A device that has fetched the message already has its row, and needs no entry.
+static enum err queue_for(struct db *db, struct queue_op *op, const struct target_user *user) {
+    bool fresh;
+    if (user->did == 0) return claim(db, op, -user->uid, false, &fresh);
+    enum err err = claim(db, op, user->did, true, &fresh);
+    return err == ERR_OK && fresh ? push_to(db, &op->push, user->did, op->sender) : err;
+}
+
+static enum err queue_all(struct db *db, struct queue_op *op) {
+    static struct db_sql update = {.text = "update message set claims = claims + ?2, "
+                                           "published_at = coalesce(published_at, ?3) where mid = ?1"};
+    enum err err = op->deleted ? ERR_OK : find_users(db, op);
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++)
+        err = queue_for(db, op, &op->users[i]);
+    return err == ERR_OK ? RUN(db, &update, op->push.entry.mid, op->claims, op->published_at) : err;
+}
+
+static enum err queue_run(struct db *db, struct db_unit *u) {
+    struct queue_op *op = (struct queue_op *)u;
+    op->n = op->push.n = 0; // of an earlier attempt
+    op->claims = 0;
+    enum err err = inbox_accept(db, GROUP, &op->message_id, op->now, &op->fresh);
+    if (err != ERR_OK || !op->fresh) return err;
+    err = find_message(db, op);
+    if (err == ERR_OK && !op->unknown) err = queue_all(db, op);
+    if (err == ERR_OK) crash_point("queue.before_commit");
+    return err;
+}
+
+// ---- what did not work ----------------------------------------------------------------------------------
+
+static enum err note_run(struct db *db, struct db_unit *u) {
+    static struct db_sql insert = {.text = "insert into journey_note (mid, point, at, detail) "
+                                           "select mid, ?2, ?3, ?4 from message where message_id = ?1"};
+    struct queue_op *op = (struct queue_op *)u;
+    struct db_stmt *s = db_prepare(db, &insert);
+    db_bind_id(s, 1, &op->message_id);
+    db_bind_text(s, 2, op->attempt >= ATTEMPTS_MAX ? "parked" : "retried");
+    db_bind_int(s, 3, op->now);
+    db_bind_text(s, 4, op->reason);
+    return db_run(s);
+}
+
+static void note_answer(struct op *base, enum err err) {
+    struct queue_op *op = (struct queue_op *)base;
+    bool last = op->attempt >= ATTEMPTS_MAX;
+    char id[ID_TEXT];
+    id_format(&op->message_id, id);
+    log_event(LOG_WARN, last ? "parked" : "retried", "message_id", id, "reason", op->reason, NULL);
+    bus_settle(base->chat->queueing->subscription, op->tag, last ? BUS_PARK : BUS_RETRY, op->reason);
+}
+
+static bool transient(enum err err) { return err == ERR_FULL || err == ERR_BUSY || err == ERR_NOMEM; }
+
+static void queue_failed(struct queue_op *op, enum err err) {
+    struct queueing *q = op->op.chat->queueing;
+    op_hold(&op->op);
+    if (transient(err)) {
+        list_push_back(&q->held, &op->node);
+        if (!loop_timer_active(&q->timer)) loop_timer_start(q->chat->loop, &q->timer, HELD_MS);
+        return;
+    }
+    snprintf(op->reason, sizeof op->reason, "%s", op_error(&op->op, err)->text);
+    op->op.unit.run = note_run;
+    op->op.answer = note_answer;
+    op_submit(&op->op);
+}
+
+static void queue_answer(struct op *base, enum err err) {
+    struct queue_op *op = (struct queue_op *)base;
+    struct chat *c = base->chat;
+    if (err != ERR_OK) {
+        queue_failed(op, err);
+        return;
+    }
+    crash_point("queue.committed");
+    bus_settle(c->queueing->subscription, op->tag, BUS_ACK, NULL);
+    crash_point("queue.acked");
+    if (op->unknown) log_point("event_unknown", &op->message_id);
+    if (!op->fresh || op->unknown) return;
+    c->stats.queued++;
+    log_point("queued", &op->message_id);
+    push_out(c, &op->push);
+}
+
+static void queue_release(struct op *base) {
+    struct queue_op *op = (struct queue_op *)base;
+    push_release(&op->push);
+    free(op->users);
+}
+
+static void try_held(struct loop_timer *t) {
+    struct queueing *q = LIST_ITEM(t, struct queueing, timer);
+    struct list_node *at;
+    struct list again;
+    list_init(&again);
+    while ((at = list_pop_front(&q->held)) != NULL)
+        list_push_back(&again, at);
+    while ((at = list_pop_front(&again)) != NULL)
+        op_submit(&LIST_ITEM(at, struct queue_op, node)->op);
+}
+
+// ---- from the bus ---------------------------------------------------------------------------------------
+
+static void deliver(void *arg, const struct bus_delivery *d) {
+    struct chat *c = arg;
+    struct queue_op *op = op_new(c, sizeof *op, queue_run, queue_answer);
+    op->op.release = queue_release;
+    op->tag = d->tag;
+    op->attempt = d->attempt;
+    op->message_id = d->event.event_id; // accept.c: the event's id is the message's
+    op->now = chat_now(c);
+    op->published_at = d->published_at_ms > 0 ? d->published_at_ms : op->now;
+    if (d->attempt <= 1) c->stats.published++;
+    op_submit(&op->op);
+}
+
+enum err queueing_start(struct chat *c, struct error *e) {
+    struct queueing *q = chat_alloc(sizeof *q);
+    c->queueing = q;
+    q->chat = c;
+    list_init(&q->held);
+    q->timer.fn = try_held;
+    struct bus_subscribe_options o = {
+        .group = GROUP, .pattern = "message_send", .prefetch = PREFETCH, .max_attempts = ATTEMPTS_MAX};
+    return bus_subscribe(c->o.bus, &o, deliver, c, &q->subscription, e);
+}
+
+void queueing_stop(struct chat *c) {
+    struct queueing *q = c->queueing;
+    if (q == NULL) return;
+    c->queueing = NULL;
+    loop_timer_stop(c->loop, &q->timer);
+    if (q->subscription != NULL) bus_unsubscribe(q->subscription); // what is held goes back
+    struct list_node *at;
+    while ((at = list_pop_front(&q->held)) != NULL)
+        op_drop(&LIST_ITEM(at, struct queue_op, node)->op);
+    free(q);
+}
