@@ -5,8 +5,7 @@
 
 _Noreturn void assert_failed(const char *file, int line, const char *expression);
 
-#define ASSERT(expression) \
-    ((expression) ? (void)0 : assert_failed(__FILE__, __LINE__, #expression))
+#define ASSERT(expression) ((expression) ? (void)0 : assert_failed(__FILE__, __LINE__, #expression))
 
 // End the process with a message for the operator (exit code 70): a failed sync, no memory at start.
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));

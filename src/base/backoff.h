@@ -8,9 +8,9 @@
 struct io;
 
 struct backoff {
-    uint32_t base_ms;    // default 500
-    uint32_t cap_ms;     // default 60,000
-    double multiplier;   // default 2
+    uint32_t base_ms;  // default 500
+    uint32_t cap_ms;   // default 60,000
+    double multiplier; // default 2
 };
 
 #define BACKOFF_DEFAULT ((struct backoff){.base_ms = 500, .cap_ms = 60000, .multiplier = 2.0})

@@ -10,9 +10,7 @@
 
 #define CAP_FIRST 64
 
-void buf_init(struct buf *b, size_t max) {
-    *b = (struct buf){.max = max < SIZE_MAX ? max : SIZE_MAX - 1};
-}
+void buf_init(struct buf *b, size_t max) { *b = (struct buf){.max = max < SIZE_MAX ? max : SIZE_MAX - 1}; }
 
 void buf_release(struct buf *b) {
     free(b->data);
@@ -101,7 +99,9 @@ char *buf_cstr(struct buf *b) {
     return (char *)b->data;
 }
 
-struct reader reader_of(const void *data, size_t len) { return (struct reader){.data = data, .len = len}; }
+struct reader reader_of(const void *data, size_t len) {
+    return (struct reader){.data = data, .len = len};
+}
 
 const uint8_t *read_bytes(struct reader *r, size_t n) {
     static const uint8_t nothing[1];

@@ -5,9 +5,9 @@
 #include <stddef.h>
 
 struct embedded_file {
-    const char *name; // base name; NULL ends the array
+    const char *name;          // base name; NULL ends the array
     const unsigned char *data; // NUL-terminated
-    size_t length; // without the NUL
+    size_t length;             // without the NUL
 };
 
 #endif

@@ -19,8 +19,8 @@ struct heap {
 };
 
 void heap_init(struct heap *h, bool (*before)(const struct heap_node *a, const struct heap_node *b));
-void heap_release(struct heap *h); // the nodes are left as they are
-bool heap_push(struct heap *h, struct heap_node *n); // false: out of memory
+void heap_release(struct heap *h);                     // the nodes are left as they are
+bool heap_push(struct heap *h, struct heap_node *n);   // false: out of memory
 void heap_remove(struct heap *h, struct heap_node *n); // an idle node: nothing happens
 void heap_update(struct heap *h, struct heap_node *n); // after its key has changed
 struct heap_node *heap_pop(struct heap *h);            // NULL when empty

@@ -8,7 +8,7 @@
 
 struct io;
 
-#define ID_TEXT 37 // 36 characters and NUL
+#define ID_TEXT         37 // 36 characters and NUL
 #define NAME_MAX_LENGTH 64
 
 struct id {

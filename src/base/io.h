@@ -51,8 +51,7 @@ struct io_vtable {
     enum err (*make_dir)(struct io *io, const char *path); // with parents; ok if it is there
     enum err (*sync_dir)(struct io *io, const char *path); // makes creates, renames, removes durable
     // Calls `each` for every entry but . and .., in no promised order.
-    enum err (*list)(struct io *io, const char *path, void (*each)(void *arg, const char *name),
-                     void *arg);
+    enum err (*list)(struct io *io, const char *path, void (*each)(void *arg, const char *name), void *arg);
     enum err (*space)(struct io *io, struct io_space *out);
 };
 

@@ -236,9 +236,7 @@ static enum err make_dirs(int at, const char *path) {
     return S_ISDIR(info.st_mode) ? ERR_OK : ERR_CONFLICT;
 }
 
-static enum err os_make_dir(struct io *io, const char *path) {
-    return make_dirs(os_of(io)->root, checked(path));
-}
+static enum err os_make_dir(struct io *io, const char *path) { return make_dirs(os_of(io)->root, checked(path)); }
 
 static int open_dir(struct io *io, const char *path) {
     return openat(os_of(io)->root, checked(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

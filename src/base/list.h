@@ -23,8 +23,8 @@ struct list {
 #define LIST_ITEM(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 #define LIST_EACH(list, at)              for (struct list_node *at = (list)->head.next; at != &(list)->head; at = at->next)
 // The same, and the item at hand may be removed (or freed) in the body.
-#define LIST_EACH_SAFE(list, at)                                                                       \
-    for (struct list_node *at = (list)->head.next, *at##_next = at->next; at != &(list)->head;         \
+#define LIST_EACH_SAFE(list, at)                                                                                       \
+    for (struct list_node *at = (list)->head.next, *at##_next = at->next; at != &(list)->head;                         \
          at = at##_next, at##_next = at->next)
 
 static inline void list_init(struct list *l) { l->head.prev = l->head.next = &l->head; }

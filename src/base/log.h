@@ -12,7 +12,6 @@ int log_level_parse(const char *text, enum log_level *out); // 0, or -1 when unk
 //   log_event(LOG_INFO, "accepted", "message_id", id, "conversation_id", c, NULL);
 void log_event(enum log_level level, const char *event, ...) __attribute__((sentinel));
 // For numbers and longer texts: `text` becomes the value of `msg`.
-void log_text(enum log_level level, const char *event, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void log_text(enum log_level level, const char *event, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -59,8 +59,7 @@ static struct loop_post *take_post(struct loop *l) {
 
 static struct loop_post *last_post(struct loop *l) {
     pthread_mutex_lock(&l->post_lock);
-    struct loop_post *last =
-        l->post_first == NULL ? NULL : LIST_ITEM(l->post_end, struct loop_post, next);
+    struct loop_post *last = l->post_first == NULL ? NULL : LIST_ITEM(l->post_end, struct loop_post, next);
     pthread_mutex_unlock(&l->post_lock);
     return last;
 }
@@ -166,6 +165,12 @@ void loop_before_block(struct loop *l, struct loop_idle *i) {
     *end = i;
 }
 
+void loop_before_block_end(struct loop *l, struct loop_idle *i) {
+    struct loop_idle **at = &l->idles;
+    while (*at != NULL && *at != i) at = &(*at)->next;
+    if (*at != NULL) *at = i->next;
+}
+
 static void on_prepare(uv_prepare_t *handle) {
     struct loop *l = handle->data;
     for (struct loop_idle *i = l->idles, *next; i != NULL; i = next) {
@@ -228,7 +233,9 @@ void loop_free(struct loop *l) {
     free(l);
 }
 
-struct uv_loop_s *loop_uv(struct loop *l) { return &l->uv; }
+struct uv_loop_s *loop_uv(struct loop *l) {
+    return &l->uv;
+}
 
 bool loop_on_thread(const struct loop *l) { return pthread_equal(l->thread, pthread_self()) != 0; }
 

@@ -57,5 +57,6 @@ struct loop_idle {
     struct loop_idle *next;
 };
 void loop_before_block(struct loop *l, struct loop_idle *i);
+void loop_before_block_end(struct loop *l, struct loop_idle *i); // takes it away; not from within a hook
 
 #endif

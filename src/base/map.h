@@ -24,7 +24,7 @@ struct map {
 };
 
 void map_init(struct map *m, uint64_t seed);
-void map_release(struct map *m); // the values are the caller's
+void map_release(struct map *m);                                     // the values are the caller's
 void *map_get(const struct map *m, const void *key, size_t key_len); // NULL when it is not there
 // Adds or replaces, key and value both; neither may be NULL. False: out of memory, nothing has changed.
 bool map_put(struct map *m, const void *key, size_t key_len, void *value);

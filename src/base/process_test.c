@@ -63,7 +63,8 @@ static void no_value_can_forge_a_record_or_a_key(void **state) {
     (void)state;
     in_child(log_forged);
     assert_int_equal(lines(), 3);
-    assert_non_null(strstr(output, " user=\"eve\\nts=2026 level=info event=login user=root\" a=\"x y=\\\"z\\\"\\\\\"\n"));
+    assert_non_null(
+        strstr(output, " user=\"eve\\nts=2026 level=info event=login user=root\" a=\"x y=\\\"z\\\"\\\\\"\n"));
     assert_non_null(strstr(output, " empty=\"\" null=\"\" bad=\"\\xff\\x01\" good=caf\xc3\xa9\n"));
     assert_non_null(strstr(output, " event=note msg=\"7\\r\\nb\"\n"));
 }

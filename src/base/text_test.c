@@ -134,12 +134,9 @@ static void times_are_read_in_all_forms_of_rfc_3339_and_no_other(void **state) {
         const char *text;
         int64_t ms;
     } good[] = {
-        {"2026-11-21T05:06:07Z", 1795237567000},
-        {"2026-11-21t05:06:07.0z", 1795237567000},
-        {"2026-11-21T05:06:07.0899999Z", 1795237567089},
-        {"2026-11-21T07:36:07.089+02:30", 1795237567089},
-        {"2026-11-20T21:06:07.089-08:00", 1795237567089},
-        {"2016-12-31T23:59:60Z", 1483228800000},
+        {"2026-11-21T05:06:07Z", 1795237567000},          {"2026-11-21t05:06:07.0z", 1795237567000},
+        {"2026-11-21T05:06:07.0899999Z", 1795237567089},  {"2026-11-21T07:36:07.089+02:30", 1795237567089},
+        {"2026-11-20T21:06:07.089-08:00", 1795237567089}, {"2016-12-31T23:59:60Z", 1483228800000},
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         int64_t ms = 0;
@@ -182,7 +179,8 @@ static void errors_have_stable_names_and_sentences(void **state) {
     assert_string_equal(err_name(ERR_OK), "ok");
     assert_string_equal(err_name(ERR_NOT_FOUND), "not_found");
     assert_string_equal(err_text(ERR_NOT_FOUND), "not found");
-    for (int i = 0; i < ERR_COUNT; i++) assert_true(strlen(err_name((enum err)i)) > 0 && strlen(err_text((enum err)i)) > 0);
+    for (int i = 0; i < ERR_COUNT; i++)
+        assert_true(strlen(err_name((enum err)i)) > 0 && strlen(err_text((enum err)i)) > 0);
 
     struct error e;
     assert_int_equal(error_set(&e, ERR_IO, "disk %d", 7), ERR_IO);

@@ -4,11 +4,11 @@
 
 #include <stdio.h>
 
-#define DAY_MS          INT64_C(86400000)
-#define YEAR_0_MS       INT64_C(-62167219200000)
-#define YEAR_9999_MS    INT64_C(253402300799999)
-#define ERA_DAYS        146097 // 400 years
-#define DAYS_TO_1970    719468 // from 0000-03-01
+#define DAY_MS       INT64_C(86400000)
+#define YEAR_0_MS    INT64_C(-62167219200000)
+#define YEAR_9999_MS INT64_C(253402300799999)
+#define ERA_DAYS     146097 // 400 years
+#define DAYS_TO_1970 719468 // from 0000-03-01
 
 struct date {
     int year, month, day;
@@ -30,7 +30,8 @@ static struct date date_of(int64_t days) {
     int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
     int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
     int64_t month = (5 * of_year + 2) / 153;
-    struct date d = {.day = (int)(of_year - (153 * month + 2) / 5 + 1), .month = (int)(month < 10 ? month + 3 : month - 9)};
+    struct date d = {.day = (int)(of_year - (153 * month + 2) / 5 + 1),
+                     .month = (int)(month < 10 ? month + 3 : month - 9)};
     d.year = (int)(year + era * 400 + (d.month <= 2));
     return d;
 }

@@ -19,7 +19,10 @@ static bool continuation(uint8_t c) { return (c & 0xC0) == 0x80; }
 // The length of the well-formed sequence that begins with the non-ASCII byte s[0]; 0 when there is none.
 static size_t sequence(const uint8_t *s, size_t n) {
     uint8_t first = s[0];
-    size_t need = first >= 0xC2 && first <= 0xDF ? 2 : (first & 0xF0) == 0xE0 ? 3 : first >= 0xF0 && first <= 0xF4 ? 4 : 0;
+    size_t need = first >= 0xC2 && first <= 0xDF   ? 2
+                  : (first & 0xF0) == 0xE0         ? 3
+                  : first >= 0xF0 && first <= 0xF4 ? 4
+                                                   : 0;
     if (need == 0 || n < need) return 0;
     uint8_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
     uint8_t high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
