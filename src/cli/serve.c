@@ -1,0 +1,274 @@
+// barid serve: puts the parts together, in the order in which each needs the ones before, and takes them apart in
+// the reverse order after a drain.
+//
+// On standard output, once everything listens:
+//   barid 0.1.0
+//     open     http://127.0.0.1:8080/
+//     data     ./data
+//   ready
+#include "base/assert.h"
+#include "base/crash.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "bus/bus.h"
+#include "chat/chat.h"
+#include "cli/cli.h"
+#include "cli/config.h"
+#include "database/database.h"
+#include "datastore/datastore.h"
+#include "http/http.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <uv.h>
+
+#define DRAIN_MS       5000
+#define FILES_BESIDE   1024 // open files besides connections
+#define PATH_TEXT      4096
+
+static const struct setting settings[] = {
+    {"data", "DIR", "./data", "where everything is kept"},
+    {"http", "ADDR:PORT", "127.0.0.1:8080", "HTTP and WebSocket; port 0 picks a free one"},
+    {"amqp", "ADDR:PORT", "off", "AMQP 0-9-1, from the next version on"},
+    {"registration", "open|closed", "open", "who may make an account: anyone, or nobody"},
+    {"message-ttl", "TIME", "30d", "a message undelivered for this long expires"},
+    {"session-ttl", "TIME", "180d", "a session unused for this long ends"},
+    {"upload-max", "BYTES", "100M", "one media file"},
+    {"upload-quota", "BYTES", "1G", "a user's media not yet delivered"},
+    {"low-water", "BYTES", "256M", "with less disk space left nothing new is accepted"},
+    {"max-connections", "N", "10000", "connections at once"},
+    {"rate", "N", "5000", "requests a second a device"},
+    {"rate-unauthenticated", "N", "200", "requests a second an address, without a session"},
+    {"tls-cert", "FILE", NULL, "certificate chain (PEM)"},
+    {"tls-key", "FILE", NULL, "its private key (PEM)"},
+    {"insecure-bind", NULL, NULL, "listen on other than loopback without TLS"},
+    {"log-level", "LEVEL", "info", "debug, info, warn or error"},
+    {"ping-interval-ms", "MS", "25000", NULL},
+    {0},
+};
+
+struct server {
+    struct config config;
+    char address[64];
+    uint16_t port;
+    uint64_t low_water, message_ttl, session_ttl, upload_max, upload_quota;
+    uint64_t max_connections, rate, rate_unauthenticated, ping_interval;
+
+    struct loop *loop;
+    struct io *io;
+    int lock_fd;
+    struct database *database;
+    struct datastore *datastore;
+    struct bus *bus;
+    struct chat *chat;
+    struct http *http;
+    uv_signal_t signals[2];
+    bool stopping;
+};
+
+// ---- settings -------------------------------------------------------------------------------------------
+
+static bool read_settings(struct server *s) {
+    const struct config *c = &s->config;
+    const char *registration = config_text(c, "registration");
+    enum log_level level;
+    if (log_level_parse(config_text(c, "log-level"), &level) != 0) {
+        fprintf(stderr, "barid serve: --log-level is one of debug, info, warn, error\n");
+        return false;
+    }
+    log_set_level(level);
+    if (strcmp(registration, "open") != 0 && strcmp(registration, "closed") != 0) {
+        fprintf(stderr, "barid serve: --registration is open or closed\n");
+        return false;
+    }
+    return config_address(c, "http", s->address, sizeof s->address, &s->port) &&
+           config_bytes(c, "low-water", &s->low_water) && config_bytes(c, "upload-max", &s->upload_max) &&
+           config_bytes(c, "upload-quota", &s->upload_quota) &&
+           config_duration_ms(c, "message-ttl", &s->message_ttl) &&
+           config_duration_ms(c, "session-ttl", &s->session_ttl) &&
+           config_number(c, "max-connections", 1000000, &s->max_connections) &&
+           config_number(c, "rate", 100000000, &s->rate) &&
+           config_number(c, "rate-unauthenticated", 100000000, &s->rate_unauthenticated) &&
+           config_number(c, "ping-interval-ms", 3600000, &s->ping_interval);
+}
+
+static void warn_of_amqp(const struct server *s) {
+    const char *amqp = config_text(&s->config, "amqp");
+    if (strcmp(amqp, "off") != 0)
+        fprintf(stderr, "barid serve: --amqp %s: AMQP comes with the next version, nothing listens there\n", amqp);
+}
+
+// Memory: two arenas are enough for a loop and a few threads, and what is freed goes back soon. Files: as many
+// as connections need, which is also what libwebsockets sizes its tables by.
+static void set_limits(const struct server *s) {
+    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+    rlim_t want = s->max_connections + FILES_BESIDE;
+    if (files.rlim_max != RLIM_INFINITY && files.rlim_max < want) {
+        log_text(LOG_WARN, "limits", "the system allows %llu open files; %llu connections need %llu",
+                 (unsigned long long)files.rlim_max, (unsigned long long)s->max_connections, (unsigned long long)want);
+        want = files.rlim_max;
+    }
+    files.rlim_cur = want;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+// ---- putting it together --------------------------------------------------------------------------------
+
+static enum err lock_data(struct server *s, struct error *e) {
+    enum err err = s->io->v->open(s->io, "lock", IO_READ | IO_WRITE | IO_CREATE, &s->lock_fd);
+    if (err == ERR_OK) err = s->io->v->lock(s->io, s->lock_fd);
+    if (err == ERR_LOCKED)
+        return error_set(e, err, "another barid is running on %s", config_text(&s->config, "data"));
+    return err == ERR_OK ? ERR_OK : error_set(e, err, "cannot lock %s", config_text(&s->config, "data"));
+}
+
+static enum err open_stores(struct server *s, struct error *e) {
+    const char *data = config_text(&s->config, "data");
+    char url[PATH_TEXT];
+    if (snprintf(url, sizeof url, "sqlite:%s/barid.db", data) >= (int)sizeof url)
+        return error_set(e, ERR_INVALID, "--data is too long");
+    struct database_options d = {.url = url, .low_water_bytes = s->low_water};
+    enum err err = database_open(&s->database, s->loop, &d, chat_migrations, e);
+    if (err == ERR_OK) err = datastore_open(&s->datastore, s->loop, data, e);
+    if (err != ERR_OK) return err;
+    datastore_low_water(s->datastore, s->low_water);
+    struct bus_options b = {.url = "embedded:", .io = s->io};
+    return bus_open(&s->bus, s->loop, &b, e);
+}
+
+static enum err open_chat(struct server *s, struct error *e) {
+    struct chat_options o = {
+        .loop = s->loop,
+        .io = s->io,
+        .database = s->database,
+        .datastore = s->datastore,
+        .bus = s->bus,
+        .registration_closed = strcmp(config_text(&s->config, "registration"), "closed") == 0,
+        .message_ttl_ms = s->message_ttl,
+        .session_ttl_ms = s->session_ttl,
+        .upload_quota_bytes = s->upload_quota,
+        .upload_max_bytes = s->upload_max,
+    };
+    return chat_new(&s->chat, &o, e);
+}
+
+static enum err open_http(struct server *s, struct error *e) {
+    struct http_options o = {
+        .loop = s->loop,
+        .io = s->io,
+        .chat = s->chat,
+        .database = s->database,
+        .datastore = s->datastore,
+        .bus = s->bus,
+        .address = s->address,
+        .port = s->port,
+        .tls_certificate = config_text(&s->config, "tls-cert"),
+        .tls_key = config_text(&s->config, "tls-key"),
+        .insecure_bind = config_switch(&s->config, "insecure-bind"),
+        .low_water_bytes = s->low_water,
+        .upload_max_bytes = s->upload_max,
+        .max_connections = (uint32_t)s->max_connections,
+        .rate = (uint32_t)s->rate,
+        .rate_unauthenticated = (uint32_t)s->rate_unauthenticated,
+        .ping_interval_ms = (uint32_t)s->ping_interval,
+    };
+    return http_new(&s->http, &o, e);
+}
+
+static enum err open_all(struct server *s, struct error *e) {
+    enum err err = loop_new(&s->loop, e);
+    if (err == ERR_OK) err = io_os_new(&s->io, config_text(&s->config, "data"), e);
+    if (err == ERR_OK) err = lock_data(s, e);
+    if (err == ERR_OK) err = open_stores(s, e);
+    if (err == ERR_OK) err = open_chat(s, e);
+    if (err == ERR_OK) err = open_http(s, e);
+    return err;
+}
+
+static void close_all(struct server *s) {
+    if (s->http != NULL) http_free(s->http);
+    if (s->chat != NULL) chat_free(s->chat);
+    if (s->bus != NULL) bus_close(s->bus);
+    if (s->datastore != NULL) datastore_close(s->datastore);
+    if (s->database != NULL) database_close(s->database);
+    if (s->loop != NULL) loop_free(s->loop);
+    if (s->io != NULL && s->lock_fd >= 0) s->io->v->close(s->io, s->lock_fd);
+    if (s->io != NULL) io_os_free(s->io);
+}
+
+// ---- running --------------------------------------------------------------------------------------------
+
+static void on_drained(void *arg) {
+    struct server *s = arg;
+    for (size_t i = 0; i < 2; i++) uv_close((uv_handle_t *)&s->signals[i], NULL);
+    loop_stop(s->loop);
+}
+
+static void on_signal(uv_signal_t *handle, int number) {
+    struct server *s = handle->data;
+    if (s->stopping) {
+        log_text(LOG_WARN, "stopping", "asked twice: ending at once");
+        _Exit(1);
+    }
+    s->stopping = true;
+    log_text(LOG_INFO, "stopping", "%s: finishing what is under way", number == SIGINT ? "SIGINT" : "SIGTERM");
+    http_drain(s->http, DRAIN_MS, on_drained, s);
+}
+
+static void watch_signals(struct server *s) {
+    static const int numbers[2] = {SIGTERM, SIGINT};
+    for (size_t i = 0; i < 2; i++) {
+        ASSERT(uv_signal_init(loop_uv(s->loop), &s->signals[i]) == 0);
+        s->signals[i].data = s;
+        ASSERT(uv_signal_start(&s->signals[i], on_signal, numbers[i]) == 0);
+    }
+}
+
+static void say_ready(const struct server *s) {
+    bool v6 = strchr(s->address, ':') != NULL;
+    printf("barid " BARID_VERSION "\n  open     %s://%s%s%s:%u/\n  data     %s\nready\n",
+           config_text(&s->config, "tls-cert") != NULL ? "https" : "http", v6 ? "[" : "", s->address, v6 ? "]" : "",
+           http_port(s->http), config_text(&s->config, "data"));
+    fflush(stdout);
+}
+
+static int serve(struct server *s) {
+    struct error e;
+    if (open_all(s, &e) != ERR_OK) {
+        fprintf(stderr, "barid serve: %s\n", e.text);
+        close_all(s);
+        return 1;
+    }
+    watch_signals(s);
+    http_set_ready(s->http, true);
+    say_ready(s);
+    loop_run(s->loop);
+    close_all(s);
+    log_text(LOG_INFO, "stopped", "everything is on disk");
+    return 0;
+}
+
+int cli_serve(int argc, char **argv) {
+    struct server s = {.lock_fd = -1};
+    enum config_read r =
+        config_read(&s.config, "serve", "Runs the server: the messaging service with its web page.", settings, argc, argv);
+    if (r != CONFIG_OK) return r == CONFIG_HELP ? 0 : EXIT_USAGE;
+    crash_init();
+    int code = EXIT_USAGE;
+    if (read_settings(&s)) {
+        warn_of_amqp(&s);
+        set_limits(&s);
+        code = serve(&s);
+    }
+    config_release(&s.config);
+    return code;
+}
