@@ -13,6 +13,10 @@ struct commit;
 // sync ends the process there (die), naming the file.
 enum err commit_new(struct commit **out, struct loop *loop, struct journal *j, void (*durable)(void *arg),
                     void *arg, struct error *e);
-void commit_kick(struct commit *c); // something was appended; cheap, call it as often as you like
-void commit_free(struct commit *c); // writes what is pending first
+// Something was appended; cheap, call it as often as you like. What is pending is written when the loop is about to
+// block anyway; this only lets the disk begin sooner when there is much.
+void commit_kick(struct commit *c);
+// Writes what is pending first; `durable` is not called for it. On the loop thread, before loop_free, and not from
+// a before-block hook.
+void commit_free(struct commit *c);
 #endif
