@@ -75,6 +75,8 @@ void live_look(struct live *l) {
     live_read_untold(l);
 }
 
+void live_end_when_done(struct live *l) { l->o.once = true; }
+
 static void on_poll(struct loop_timer *t) {
     struct live *l = LIST_ITEM(t, struct live, poll);
     int64_t version = store_version(l->c->store);

@@ -37,5 +37,6 @@ struct live_options {
 enum err live_new(struct live **out, const struct live_options *o, struct error *e);
 void live_free(struct live *l); // after loop_run
 void live_look(struct live *l); // something was put into the outbox
+void live_end_when_done(struct live *l); // as if `once` had been asked for
 
 #endif
