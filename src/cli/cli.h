@@ -17,6 +17,8 @@ int cli_parked(int argc, char **argv);
 int cli_user(int argc, char **argv);
 int cli_login(int argc, char **argv);
 int cli_logout(int argc, char **argv);
+int cli_whoami(int argc, char **argv);
+int cli_outbox(int argc, char **argv);
 int cli_conversation(int argc, char **argv);
 int cli_send(int argc, char **argv);
 int cli_listen(int argc, char **argv);

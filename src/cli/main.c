@@ -16,6 +16,17 @@ static int run_routes(int argc, char **argv) {
 
 static const struct command commands[] = {
     {"serve", "run the server", cli_serve},
+    {"user", "register a user", cli_user},
+    {"login", "make this place a device of a user", cli_login},
+    {"logout", "end the session of this device", cli_logout},
+    {"whoami", "which user and device this is", cli_whoami},
+    {"conversation", "conversations: list, new, show", cli_conversation},
+    {"send", "send a text or a file", cli_send},
+    {"outbox", "messages not accepted yet: list, flush", cli_outbox},
+    {"listen", "stay connected: receive, send, show ticks", cli_listen},
+    {"inbox", "fetch what waits and list it", cli_inbox},
+    {"read", "mark messages as read", cli_read},
+    {"track", "the journey of a message", cli_track},
     {"status", "look at a running server", cli_status},
     {"parked", "events that gave up: list, show, retry, drop", cli_parked},
     {"routes", NULL, run_routes},
