@@ -3,7 +3,7 @@
 // util    ids, back-off, times            list    the conversations
 // api     HTTP calls                      thread  the open one, and writing
 // store   IndexedDB: the safe point       track   the journey of a message
-// outbox  sending                         dom     making elements
+// outbox  sending                         dom     making elements     derive  conversations without a title
 // link    receiving                       sw      the page without the server
 import { $, avatar } from "./dom.js";
 import { Api, ApiError } from "./api.js";
@@ -14,6 +14,7 @@ import { List, nameOf } from "./list.js";
 import { Thread } from "./thread.js";
 import { Track } from "./track.js";
 import { uuid7 } from "./util.js";
+import { conversationOf } from "./derive.js";
 
 const SESSION = "barid.session"; // {token, user_id, device_id}
 const device = (user_id) => `barid.device.${user_id}`; // survives signing out by expiry
@@ -203,7 +204,7 @@ function newDialog() {
   $("new-dialog").showModal();
 }
 
-// Two people have one untitled conversation, not one more each time.
+// The same people have one untitled conversation, not one more each time.
 async function existing(members, title) {
   const wanted = [...new Set([...members, running.user_id])].sort().join();
   const all = await running.store.conversations();
@@ -219,7 +220,8 @@ async function createConversation(event) {
   try {
     let c = await existing(members, title);
     if (!c) {
-      const wish = { conversation_id: uuid7(), members };
+      const conversation_id = title ? uuid7() : conversationOf([...members, running.user_id]);
+      const wish = { conversation_id, members };
       if (title) wish.title = title;
       c = await running.api.createConversation(wish);
       await running.store.putConversations([c]);

@@ -1,7 +1,7 @@
 // Keeps a copy of the page, so that it opens without the server too: what is written then waits in the store.
 // The server's own copy is taken whenever it can be reached. Calls to the API never pass through here.
 const CACHE = "barid";
-const PAGE = ["/", "/style.css", "/icon.svg", "/app.js", "/api.js", "/dom.js", "/link.js", "/list.js", "/outbox.js", "/store.js",
+const PAGE = ["/", "/style.css", "/icon.svg", "/app.js", "/api.js", "/derive.js", "/dom.js", "/link.js", "/list.js", "/outbox.js", "/store.js",
   "/thread.js", "/track.js", "/util.js", "/tick-sending.svg", "/tick-sent.svg", "/tick-double.svg", "/tick-failed.svg"];
 
 addEventListener("install", (e) => {
