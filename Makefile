@@ -13,7 +13,6 @@ JOBS   ?= $(shell nproc)
 
 all: deps $(BUILD)/build.ninja ## build build/barid (gcc, optimised, with debug information)
 	@ninja -C $(BUILD) -j $(JOBS) --quiet
-	@[ -e $(BUILD)/barid ] || ln -s src/cli/barid $(BUILD)/barid
 
 deps:
 	@tools/deps.sh build
