@@ -1,0 +1,49 @@
+// The port: checks what every transport would have to check, and passes on.
+#include "bus/port.h"
+
+#include "base/assert.h"
+
+#include <string.h>
+
+#define TEXT_MAX 255
+
+enum err bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e) {
+    if (strcmp(o->url, "embedded:") != 0)
+        return error_set(e, ERR_UNSUPPORTED, "bus %s: only \"embedded:\" is supported", o->url);
+    return embedded_open(out, loop, o, e);
+}
+
+void bus_close(struct bus *b) {
+    if (b) b->v->close(b);
+}
+
+enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg,
+                     struct error *e) {
+    if (!event->topic || event->topic[0] == 0 || strlen(event->topic) > TEXT_MAX)
+        return error_field(e, "topic", "a topic has 1 to %d bytes", TEXT_MAX);
+    if (event->key && strlen(event->key) > TEXT_MAX)
+        return error_field(e, "key", "a key has at most %d bytes", TEXT_MAX);
+    if (event->payload_length > UINT32_MAX / 2) return error_set(e, ERR_TOO_LARGE, "the event is too large");
+    return b->v->publish(b, event, done, arg, e);
+}
+
+enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver,
+                       void *arg, struct bus_subscription **out, struct error *e) {
+    if (!o->group || o->group[0] == 0 || strlen(o->group) > TEXT_MAX - 16)
+        return error_field(e, "group", "a group's name has 1 to %d bytes", TEXT_MAX - 16);
+    if (!o->pattern || strlen(o->pattern) > TEXT_MAX)
+        return error_field(e, "pattern", "a pattern has at most %d bytes", TEXT_MAX);
+    return b->v->subscribe(b, o, deliver, arg, out, e);
+}
+
+void bus_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason) {
+    s->bus->v->settle(s, tag, how, reason);
+}
+
+void bus_unsubscribe(struct bus_subscription *s) { s->bus->v->unsubscribe(s); }
+
+void bus_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg) {
+    b->v->each_queue(b, each, arg);
+}
+
+struct engine *bus_engine(struct bus *b) { return b->v->engine(b); }
