@@ -1,5 +1,6 @@
 """The web client in two real browsers, one server: texts and a picture there and back, ticks up to read, a server
 killed in between, a second tab, a reload; and nothing on the console."""
+import hashlib
 import shutil
 import struct
 import zlib
@@ -152,3 +153,12 @@ def alert(browser):
         return browser.driver.switch_to.alert
     except NoAlertPresentException:
         return None
+
+
+def test_conversation_ids_are_those_of_the_terminal_client(scene):
+    server, alice, bob = scene
+    for members in (["alice", "bob"], ["bob", "alice", "bob"], [f"user-{i:03d}" for i in range(300)]):
+        text = "".join(m + "\0" for m in sorted(set(members))).encode()
+        found = alice.driver.execute_async_script(
+            "import('/derive.js').then(m => m.conversationOf(arguments[0])).then(arguments[1])", members)
+        assert found == "dm-" + hashlib.blake2b(text, digest_size=16).hexdigest()
