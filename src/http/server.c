@@ -96,11 +96,15 @@ static int on_socket(struct lws *wsi, enum lws_callback_reasons reason, void *us
         c->socket = socket_new(c->http, wsi, c->address);
         return c->socket == NULL ? -1 : 0;
     case LWS_CALLBACK_RECEIVE:
-        return c->socket == NULL ? -1 : socket_receive(c->socket, in, n, lws_frame_is_binary(wsi));
+        if (c->socket != NULL) socket_receive(c->socket, in, n, lws_frame_is_binary(wsi));
+        return 0;
+    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: return c->socket == NULL ? 0 : socket_peer_closes(c->socket);
     case LWS_CALLBACK_RECEIVE_PONG:
         if (c->socket != NULL) socket_pong(c->socket);
         return 0;
-    case LWS_CALLBACK_SERVER_WRITEABLE: return c->socket == NULL ? 0 : socket_writable(c->socket);
+    case LWS_CALLBACK_SERVER_WRITEABLE:
+        if (c->socket != NULL) socket_writable(c->socket);
+        return 0;
     case LWS_CALLBACK_CLOSED:
         if (c->socket != NULL) socket_gone(c->socket);
         c->socket = NULL;

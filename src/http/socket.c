@@ -47,15 +47,8 @@ void socket_gone(struct socket *s) {
 
 // ---- reading --------------------------------------------------------------------------------------------
 
-int socket_verdict(struct socket *s) {
-    if (s->close_code == 0) return 0;
-    socket_flush(s);
-    lws_close_reason(s->wsi, (enum lws_close_status)s->close_code, (unsigned char *)s->close_reason,
-                     strlen(s->close_reason));
-    return -1;
-}
-
 static bool may_read(const struct socket *s) {
+    if (s->close_code != 0) return true;
     if (s->out_of_tokens || s->state == SOCKET_AUTHENTICATING) return false;
     if (s->reading_stopped) return s->calls < RESUME_CALLS && s->out.len < RESUME_OUT;
     return s->calls < CALLS_MAX && s->out.len < OUT_PAUSE;
@@ -70,9 +63,9 @@ void socket_review_reading(struct socket *s) {
 }
 
 // A frame may come in pieces: then it is gathered, else it is taken as it lies.
-int socket_receive(struct socket *s, const void *data, size_t n, bool binary) {
+void socket_receive(struct socket *s, const void *data, size_t n, bool binary) {
     s->heard_ms = loop_now_ms(s->http->o.loop);
-    if (s->close_code != 0) return 0;
+    if (s->close_code != 0) return;
     bool last = lws_is_final_fragment(s->wsi) && lws_remaining_packet_payload(s->wsi) == 0;
     if (binary) {
         socket_close(s, CLOSE_UNSUPPORTED, "text frames only");
@@ -89,17 +82,18 @@ int socket_receive(struct socket *s, const void *data, size_t n, bool binary) {
         }
     }
     socket_review_reading(s);
-    return socket_verdict(s);
 }
 
 void socket_pong(struct socket *s) { s->heard_ms = loop_now_ms(s->http->o.loop); }
 
-int socket_writable(struct socket *s) {
+void socket_writable(struct socket *s) {
     s->wrote_ms = loop_now_ms(s->http->o.loop); // the peer has taken something
     if (!lws_partial_buffered(s->wsi)) s->with_lws = 0;
     socket_flush(s);
-    return s->out.len == 0 || s->close_code == CLOSE_SLOW ? socket_verdict(s) : 0;
 }
+
+// Non-zero: the handshake is complete, close without an echo.
+int socket_peer_closes(struct socket *s) { return s->close_code != 0 ? -1 : 0; }
 
 // ---- calls under way ------------------------------------------------------------------------------------
 
@@ -116,19 +110,19 @@ void socket_call_ended(struct socket *s) {
 
 void socket_close(struct socket *s, int code, const char *reason) {
     if (s->wsi == NULL || s->close_code != 0) return;
+    socket_close_frame(s, code, reason);
     s->close_code = code;
-    s->close_reason = reason;
+    s->closing_ms = loop_now_ms(s->http->o.loop);
     detach(s);
-    lws_callback_on_writable(s->wsi);
+    socket_review_reading(s);
 }
 
 // Without a word: the peer would not hear it.
 static void kill_socket(struct socket *s) {
     if (s->killed) return;
     s->killed = true;
-    s->http->counters.sockets_dead++;
+    if (s->close_code == 0) s->http->counters.sockets_dead++;
     if (s->close_code == 0) s->close_code = CLOSE_SLOW;
-    s->close_reason = "slow";
     detach(s);
     lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
@@ -136,10 +130,12 @@ static void kill_socket(struct socket *s) {
 static void sweep_one(struct socket *s, uint64_t now, uint64_t interval) {
     bool stuck = (s->out.len > 0 || s->with_lws > 0) && now - s->wrote_ms > 2 * interval;
     bool silent = now - s->heard_ms > 2 * interval + interval / 2 && !s->reading_stopped;
-    if (stuck || silent || s->killed) {
+    bool closed = s->close_code != 0 && now - s->closing_ms > CLOSE_WAIT_MS;
+    if (stuck || silent || closed) {
         kill_socket(s);
         return;
     }
+    if (s->close_code != 0) return;
     if (s->state == SOCKET_NEW && now - s->pinged_ms > HELLO_MS) {
         socket_close(s, CLOSE_NO_HELLO, "no hello");
         return;
@@ -148,7 +144,7 @@ static void sweep_one(struct socket *s, uint64_t now, uint64_t interval) {
         s->out_of_tokens = false;
         socket_review_reading(s);
     }
-    if (s->state != SOCKET_NEW && now - s->pinged_ms >= interval && s->close_code == 0) {
+    if (s->state != SOCKET_NEW && now - s->pinged_ms >= interval) {
         s->pinged_ms = now;
         socket_ping(s);
     }

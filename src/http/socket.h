@@ -2,6 +2,9 @@
 //
 //   opened ─hello─> authenticating ─> attached (a chat_link) ─> … ─> closing ─> gone
 //
+// Closing: our close frame goes out behind what is queued, then we read on until the peer has answered or
+// CLOSE_WAIT_MS are over; closing at once could take the frame back, were anything of the peer's unread.
+//
 // Frames out gather in `out` and go out together, once a turn of the loop: one send for however many frames. They
 // are framed here and handed to libwebsockets as plain bytes, which spares it a writability round trip a frame.
 //
@@ -20,6 +23,7 @@
 #define OUT_MAX      (8 * 1024 * 1024)
 #define BAD_MAX      10
 #define HELLO_MS     10000
+#define CLOSE_WAIT_MS 2000 // for the peer's half of the closing handshake
 #define REF_MAX      64
 
 enum close_code {
@@ -51,8 +55,8 @@ struct socket {
     unsigned calls; // requests (and the authentication) that will call back
     unsigned bad;
     bool reading_stopped, out_of_tokens, killed;
-    int close_code; // not 0: closing
-    const char *close_reason;
+    int close_code; // not 0: our close frame is queued or sent
+    uint64_t closing_ms;
     char address[ADDRESS_TEXT];
 };
 
@@ -66,11 +70,12 @@ struct socket_call {
     char ref[REF_MAX * 6 + 3]; // as JSON, "" when there was none
 };
 
-// ---- from the server's callbacks; a value other than 0 closes the connection
+// ---- from the server's callbacks
 struct socket *socket_new(struct http *h, struct lws *wsi, const char *address);
-int socket_receive(struct socket *s, const void *data, size_t n, bool binary);
-int socket_writable(struct socket *s);
+void socket_receive(struct socket *s, const void *data, size_t n, bool binary);
+void socket_writable(struct socket *s);
 void socket_pong(struct socket *s);
+int socket_peer_closes(struct socket *s);
 void socket_gone(struct socket *s);
 
 // ---- socket_out.c
@@ -79,10 +84,10 @@ void socket_frame_end(struct socket *s);      // … and queue it
 void socket_flush(struct socket *s);
 void sockets_flush(struct loop_idle *i);      // all dirty ones, before the loop blocks
 void socket_ping(struct socket *s);
+void socket_close_frame(struct socket *s, int code, const char *reason);
 
 // ---- socket.c
 void socket_close(struct socket *s, int code, const char *reason); // soon; what is queued goes out first
-int socket_verdict(struct socket *s);                              // for the callbacks: -1 when closing
 void socket_review_reading(struct socket *s);                      // stop or go on reading, as the bounds say
 void socket_call_began(struct socket *s);
 void socket_call_ended(struct socket *s); // may free s

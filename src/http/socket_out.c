@@ -2,7 +2,7 @@
 //
 //   81 nn            text, up to 125 bytes          89 00   ping
 //   81 7e nnnn       … up to 65,535
-//   81 7f nnnnnnnn nnnnnnnn
+//   81 7f nnnnnnnn nnnnnnnn                        88 nn   close
 #include "http/socket.h"
 
 #include "http/json_out.h"
@@ -54,6 +54,16 @@ void socket_frame_end(struct socket *s) {
 void socket_ping(struct socket *s) {
     static const uint8_t ping[2] = {0x89, 0};
     buf_add(&s->out, ping, sizeof ping);
+    mark_dirty(s);
+}
+
+// 88 nn code(2) reason: the last frame of all.
+void socket_close_frame(struct socket *s, int code, const char *reason) {
+    size_t n = strlen(reason);
+    uint8_t head[4] = {0x88, (uint8_t)(n + 2), (uint8_t)(code >> 8), (uint8_t)code};
+    s->out.failed = false;
+    buf_add(&s->out, head, sizeof head);
+    buf_add(&s->out, reason, n);
     mark_dirty(s);
 }
 
