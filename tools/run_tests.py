@@ -30,11 +30,13 @@ MESON = "/usr/bin/meson" if os.path.exists("/usr/bin/meson") else "meson"
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 2))
 OUTPUT_LINES = 60  # of a failing test
 
+# Warnings are errors in the first two; instrumented code makes gcc see overflows that are not there.
+SANITIZED = ["-Dtests=true", "-Dwerror=false", "-Dbuildtype=debug", "-Doptimization=1", "-Db_lundef=false"]
 BUILDS = {
-    "build": ("gcc", []),
-    "build-clang": ("clang", []),
-    "build-asan": ("gcc", ["-Db_sanitize=address,undefined", "-Dbuildtype=debug", "-Doptimization=1"]),
-    "build-tsan": ("clang", ["-Db_sanitize=thread", "-Db_lundef=false", "-Dbuildtype=debug", "-Doptimization=1"]),
+    "build": ("gcc", ["-Dtests=true", "-Dwerror=true"]),
+    "build-clang": ("clang", ["-Dtests=true", "-Dwerror=true"]),
+    "build-asan": ("gcc", ["-Db_sanitize=address,undefined"] + SANITIZED),
+    "build-tsan": ("clang", ["-Db_sanitize=thread"] + SANITIZED),
 }
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1",
@@ -87,11 +89,8 @@ built = {}
 
 def set_up(directory):
     compiler, options = BUILDS[directory]
-    if os.path.exists(os.path.join(ROOT, directory, "build.ninja")):
-        command = [MESON, "configure", directory, "-Dtests=true", "-Dwerror=true"]
-    else:
-        command = [MESON, "setup", directory, "-Dtests=true", "-Dwerror=true"] + options
-    return run(command, 300, {"CC": compiler})
+    there = os.path.exists(os.path.join(ROOT, directory, "build.ninja"))
+    return run([MESON, "configure" if there else "setup", directory] + options, 300, {"CC": compiler})
 
 
 def build(directory):

@@ -12,7 +12,7 @@ struct item {
     struct list_node link;
     struct heap_node heap;
     uint64_t key;
-    char name[16];
+    char name[24];
 };
 
 static bool item_before(const struct heap_node *a, const struct heap_node *b) {
