@@ -105,10 +105,10 @@ void cli_warn(const struct client_cli *cli, const char *format, ...) {
     va_end(args);
 }
 
-bool cli_open(struct client_cli *cli, struct client *c, bool make, int *exit_code) {
+bool cli_open(struct client_cli *cli, struct client *c, int *exit_code) {
     struct error e = {0};
     crash_init();
-    enum err err = client_open(c, cli->server, cli->as, make, &e);
+    enum err err = client_open(c, cli->server, cli->as, &e);
     if (!err) return true;
     client_release(c);
     *exit_code = cli_fail(cli, &e);

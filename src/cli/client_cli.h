@@ -42,7 +42,7 @@ bool cli_client_options(struct client_cli *cli, const struct client_command *com
 int cli_usage(const struct client_cli *cli, const char *complaint);
 int cli_fail(const struct client_cli *cli, const struct error *e); // says it; the exit code that fits
 // cli_fail is said already when false.
-bool cli_open(struct client_cli *cli, struct client *c, bool make, int *exit_code);
+bool cli_open(struct client_cli *cli, struct client *c, int *exit_code);
 bool cli_seconds(const char *text, uint64_t *ms); // "2.5", "0" is 0
 
 void cli_json(json_t *object); // prints and releases

@@ -126,7 +126,7 @@ int cli_conversation(int argc, char **argv) {
     int first, code;
     if (!cli_client_options(&cli, &(struct client_command){help, own, take, &o}, argc, argv, &first, &code)) return code;
     if (argc == first) return cli_usage(&cli, "it wants: list, new MEMBER… or show ID");
-    if (!cli_open(&cli, &c, false, &code)) return code;
+    if (!cli_open(&cli, &c, &code)) return code;
     code = run(&cli, &c, &o, argv + first, argc - first);
     client_release(&c);
     return code;

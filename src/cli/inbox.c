@@ -98,7 +98,7 @@ int cli_inbox(int argc, char **argv) {
     if (!cli_client_options(&o.cli, &(struct client_command){help, own, take, &o}, argc, argv, &first, &code))
         return code;
     if (argc > first) return cli_usage(&o.cli, "it wants no operand");
-    if (!cli_open(&o.cli, &o.c, false, &code)) return code;
+    if (!cli_open(&o.cli, &o.c, &code)) return code;
     buf_init(&o.b, 1 << 20);
     code = run(&o);
     buf_release(&o.b);

@@ -316,7 +316,7 @@ int cli_listen(int argc, char **argv) {
     }
     if (argc > first)
         code = cli_usage(&l->cli, "it wants no operand");
-    else if (cli_open(&l->cli, &l->c, false, &code)) {
+    else if (cli_open(&l->cli, &l->c, &code)) {
         buf_init(&l->b, 1 << 20);
         run(l);
         code = l->code;

@@ -50,6 +50,8 @@ static void ask_session(struct client *c, const char *password, const char *devi
 }
 
 static enum err keep_session(struct client *c, const json_t *session, struct error *e) {
+    enum err err = client_make(c, e);
+    if (err) return err;
     struct account *account = &c->account;
     snprintf(account->server, sizeof account->server, "%s", c->profile.server);
     snprintf(account->user_id, sizeof account->user_id, "%s", c->profile.user_id);
@@ -58,7 +60,7 @@ static enum err keep_session(struct client *c, const json_t *session, struct err
     if (!*account->device_id || !*account->token)
         return error_set(e, ERR_UNSUPPORTED, "the service's answer has no token: is %.100s a barid server?",
                          c->profile.server);
-    enum err err = store_account_set(c->store, account, e);
+    err = store_account_set(c->store, account, e);
     if (err) return err;
     web_set_token(c->web, account->token);
     label_learn(c);
@@ -104,10 +106,8 @@ int cli_login(int argc, char **argv) {
     struct error e = {0};
     char *password = cli_password(o.password_file, false, &e);
     if (!password) return cli_fail(&cli, &e);
-    if (cli_open(&cli, &c, true, &code)) {
-        code = login(&cli, &c, &o, password);
-        client_release(&c);
-    }
+    code = client_begin(&c, cli.server, cli.as, &e) ? cli_fail(&cli, &e) : login(&cli, &c, &o, password);
+    client_release(&c);
     cli_password_release(password);
     return code;
 }
@@ -136,7 +136,7 @@ int cli_logout(int argc, char **argv) {
     int first, code;
     if (!cli_client_options(&cli, &(struct client_command){.help = logout_help}, argc, argv, &first, &code)) return code;
     if (argc > first) return cli_usage(&cli, "it wants no operand");
-    if (!cli_open(&cli, &c, false, &code)) return code;
+    if (!cli_open(&cli, &c, &code)) return code;
     code = logout(&cli, &c);
     client_release(&c);
     return code;
@@ -148,7 +148,7 @@ int cli_whoami(int argc, char **argv) {
     int first, code;
     if (!cli_client_options(&cli, &(struct client_command){.help = whoami_help}, argc, argv, &first, &code)) return code;
     if (argc > first) return cli_usage(&cli, "it wants no operand");
-    if (!cli_open(&cli, &c, false, &code)) return code;
+    if (!cli_open(&cli, &c, &code)) return code;
     bool logged_in = *c.account.token;
     if (cli.json)
         cli_json(json_pack("{s:s, s:s, s:s, s:b, s:s}", "user_id", c.account.user_id, "server", c.profile.server,

@@ -95,7 +95,7 @@ int cli_outbox(int argc, char **argv) {
     const char *verb = argc - first == 1 ? argv[first] : "";
     bool flushing = !strcmp(verb, "flush");
     if (!flushing && strcmp(verb, "list") != 0) return cli_usage(&o.cli, "it wants: list or flush");
-    if (!cli_open(&o.cli, &o.c, false, &code)) return code;
+    if (!cli_open(&o.cli, &o.c, &code)) return code;
     buf_init(&o.b, 1 << 20);
     code = flushing ? flush(&o) : list(&o);
     buf_release(&o.b);

@@ -101,7 +101,7 @@ int cli_read(int argc, char **argv) {
     if (!cli_client_options(&o.cli, &(struct client_command){help, own, take, &o}, argc, argv, &first, &code))
         return code;
     if (o.all != (argc == first)) return cli_usage(&o.cli, "it wants: ID… or --all");
-    if (!cli_open(&o.cli, &o.c, false, &code)) return code;
+    if (!cli_open(&o.cli, &o.c, &code)) return code;
     code = run(&o, argv + first, argc - first);
     free(o.ids);
     client_release(&o.c);

@@ -182,7 +182,7 @@ int cli_send(int argc, char **argv) {
         return code;
     int n = argc - first, wanted = (s.conversation ? 0 : 1) + (s.media ? 0 : 1);
     if (n < wanted || (s.conversation && n != wanted)) return cli_usage(&s.cli, "it wants: TO… TEXT");
-    if (!cli_open(&s.cli, &s.c, false, &code)) return code;
+    if (!cli_open(&s.cli, &s.c, &code)) return code;
     code = run(&s, argv + first, n);
     out_message_release(&s.m);
     client_release(&s.c);

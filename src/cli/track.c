@@ -165,7 +165,7 @@ int cli_track(int argc, char **argv) {
     if (!cli_client_options(&t.cli, &(struct client_command){help, own, take, &t}, argc, argv, &first, &code))
         return code;
     if (argc - first != 1) return cli_usage(&t.cli, "it wants: ID");
-    if (!cli_open(&t.cli, &t.c, false, &code)) return code;
+    if (!cli_open(&t.cli, &t.c, &code)) return code;
     struct error e = {0};
     buf_init(&t.b, 4 << 20);
     timeline_init(&t.timeline);

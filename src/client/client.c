@@ -18,16 +18,28 @@ static enum err open_store(struct client *c, struct error *e) {
     return store_open(&c->store, path, e);
 }
 
-enum err client_open(struct client *c, const char *server, const char *user, bool make, struct error *e) {
+enum err client_make(struct client *c, struct error *e) {
+    if (c->store) return ERR_OK;
+    enum err err = io_os_new(&c->io, c->profile.dir, e);
+    return err ? err : open_store(c, e);
+}
+
+enum err client_open(struct client *c, const char *server, const char *user, struct error *e) {
     memset(c, 0, sizeof *c);
-    enum err err = profile_find(&c->profile, server, user, make, e);
-    if (!err) err = io_os_new(&c->io, c->profile.dir, e);
-    if (!err) err = open_store(c, e);
-    if (err) return err;
-    err = store_account(c->store, &c->account, e);
-    if (err && !(make && err == ERR_NOT_FOUND)) return err;
-    c->web = web_new(c->profile.server, c->account.token, NULL);
-    return ERR_OK;
+    enum err err = profile_find(&c->profile, server, user, false, e);
+    if (!err) err = client_make(c, e);
+    if (!err) err = store_account(c->store, &c->account, e);
+    if (!err) c->web = web_new(c->profile.server, c->account.token, NULL);
+    return err;
+}
+
+enum err client_begin(struct client *c, const char *server, const char *user, struct error *e) {
+    enum err err = client_open(c, server, user, e);
+    if (err != ERR_NOT_FOUND) return err;
+    client_release(c);
+    err = profile_find(&c->profile, server, user, true, e);
+    if (!err) c->web = web_new(c->profile.server, NULL, NULL);
+    return err;
 }
 
 void client_release(struct client *c) {

@@ -17,8 +17,12 @@ struct client {
     struct web *web;
 };
 
-// `make`: for a user who may not have logged in yet. Release also what could not be opened whole.
-enum err client_open(struct client *c, const char *server, const char *user, bool make, struct error *e);
+// The profile of somebody who has logged in; `user` NULL: the only one there is. Release also what could not be opened
+// whole.
+enum err client_open(struct client *c, const char *server, const char *user, struct error *e);
+// For logging in: where there is no profile yet none is made (store and io are NULL) before client_make.
+enum err client_begin(struct client *c, const char *server, const char *user, struct error *e);
+enum err client_make(struct client *c, struct error *e);
 void client_release(struct client *c);
 // ERR_UNAUTHORIZED with a sentence that says what to do, unless logged in.
 enum err client_need_login(const struct client *c, struct error *e);

@@ -145,6 +145,8 @@ static void no_answer(struct web *h, CURLcode code, struct answer *a) {
     char text[ERROR_TEXT_MAX];
     if (err == ERR_TIMEOUT)
         snprintf(text, sizeof text, "no answer from %.200s in time", h->server);
+    else if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
+        snprintf(text, sizeof text, "cannot connect to %.200s", h->server);
     else
         snprintf(text, sizeof text, "%.80s: %.150s", h->server, h->why[0] ? h->why : curl_easy_strerror(code));
     answer_none(a, err, text);
