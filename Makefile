@@ -22,8 +22,6 @@ $(BUILD)/build.ninja: | deps
 	@CC=$${CC:-gcc} $(MESON) setup $(BUILD) -Dtests=false >/dev/null || { cat $(BUILD)/meson-logs/meson-log.txt; exit 1; }
 
 run: all ## start a server on 127.0.0.1:8080 with its data in data/ (DATA=dir for another)
-	@echo "barid keeps its data in $(DATA)/ and is about to listen. Open http://127.0.0.1:8080/ in a browser,"
-	@echo "or in another terminal: build/barid --help. Ctrl-C stops it."
 	@exec $(BUILD)/barid serve --data $(DATA)
 
 test: ## everything: gcc, clang, sanitizers, simulator, fault tests, browser (installs what it needs)
@@ -42,7 +40,6 @@ bench: all ## measure complete journeys on this machine
 	@$(BUILD)/barid bench journey
 
 demo: all ## watch a text and a picture travel while the server is killed under them
-	@tools/deps.sh check
 	@$(PYTHON) tools/demo.py
 
 fmt: ## format the C sources in place
