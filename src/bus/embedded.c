@@ -160,8 +160,12 @@ static enum err start(struct embedded *b, const struct bus_options *o, struct er
     enum err code = engine_open(&b->engine, o->io, &options, e);
     if (code) return code;
     code = engine_exchange_declare(b->engine, EVENTS_EXCHANGE, EXCHANGE_TOPIC, true, e);
+    // Our hook runs before the commit thread's, which then takes along what we flushed.
+    loop_before_block(b->loop, &b->before_block);
     if (!code) code = commit_new(&b->commit, b->loop, engine_journal(b->engine), on_durable, b, e);
-    if (code) engine_close(b->engine);
+    if (!code) return ERR_OK;
+    loop_before_block_end(b->loop, &b->before_block);
+    engine_close(b->engine);
     return code;
 }
 
@@ -180,7 +184,6 @@ enum err embedded_open(struct bus **out, struct loop *loop, const struct bus_opt
         free(b);
         return code;
     }
-    loop_before_block(loop, &b->before_block);
     *out = &b->bus;
     return ERR_OK;
 }

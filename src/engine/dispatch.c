@@ -102,6 +102,32 @@ static void hold(struct engine *e, struct consumer *c, uint32_t h, uint64_t tag)
     entry_to(e, h, ENTRY_UNACKED);
 }
 
+static struct delivery describe(const struct entry *x, const struct queue *q, const struct content *m, uint64_t tag) {
+    return (struct delivery){.tag = tag,
+                             .queue = q->name,
+                             .exchange = m->exchange,
+                             .routing_key = m->routing_key,
+                             .properties = m->properties,
+                             .properties_length = m->properties_length,
+                             .body = m->body,
+                             .body_length = m->body_length,
+                             .message_id = m->message_id,
+                             .priority = m->priority,
+                             .redelivered = x->redelivered,
+                             .attempt = x->attempts + 1u,
+                             .published_at_ms = m->published_at_ms};
+}
+
+// The bytes that `d` points into stay until the callback returns, whatever it does: e->delivering is set.
+static void call(struct engine *e, struct consumer *c, const struct delivery *d) {
+    e->depth++;
+    c->deliver(c->arg, d);
+    e->depth--;
+    e->delivering = NONE;
+    free(e->kept_block);
+    e->kept_block = NULL;
+}
+
 static void deliver(struct engine *e, struct queue *q, struct consumer *c, uint32_t h) {
     struct entry *x = entry_at(e, h);
     struct content m;
@@ -110,12 +136,8 @@ static void deliver(struct engine *e, struct queue *q, struct consumer *c, uint3
         entry_park(e, h, err.text);
         return;
     }
-    struct delivery d = {
-        .tag = e->next_tag++, .queue = q->name, .exchange = m.exchange, .routing_key = m.routing_key,
-        .properties = m.properties, .properties_length = m.properties_length, .body = m.body,
-        .body_length = m.body_length, .message_id = m.message_id, .priority = m.priority,
-        .redelivered = x->redelivered, .attempt = x->attempts + 1u, .published_at_ms = m.published_at_ms};
-    e->delivering = x->stored; // its bytes stay until the callback returns, whatever it does
+    struct delivery d = describe(x, q, &m, e->next_tag++);
+    e->delivering = x->stored;
     q->delivered++;
     if (c->options.no_ack) {
         q->acked++;
@@ -123,12 +145,22 @@ static void deliver(struct engine *e, struct queue *q, struct consumer *c, uint3
     } else {
         hold(e, c, h, d.tag);
     }
-    e->depth++;
-    c->deliver(c->arg, &d);
-    e->depth--;
-    e->delivering = NONE;
-    free(e->kept_block);
-    e->kept_block = NULL;
+    call(e, c, &d);
+}
+
+enum err engine_redeliver(struct engine *e, struct consumer *c, uint64_t tag, struct error *err) {
+    ASSERT(e->depth == 0);
+    uint32_t at = held_find(c, tag);
+    if (at == NONE) return error_set(err, ERR_NOT_FOUND, "that delivery is not held any more");
+    struct entry *x = entry_at(e, c->held[at].entry);
+    struct content m;
+    enum err code = stored_content(e, stored_at(e, x->stored), &e->scratch, &m, err);
+    if (code) return code;
+    struct delivery d = describe(x, c->queue, &m, tag);
+    e->delivering = x->stored;
+    call(e, c, &d);
+    queues_bury(e);
+    return ERR_OK;
 }
 
 // How many were delivered; when the turn ended early there was nothing more to deliver, or nobody to take it.

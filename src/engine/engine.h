@@ -142,6 +142,13 @@ enum settle { SETTLE_ACK, SETTLE_RETRY, SETTLE_REQUEUE, SETTLE_REJECT, SETTLE_PA
 enum err engine_settle(struct engine *e, struct consumer *c, uint64_t tag, enum settle how,
                        const char *reason, struct error *err);
 
+// For a consumer that keeps a delivery while it waits, so that nothing behind it comes first (bus/embedded.c).
+// engine_attempt counts a failed attempt, durably, and tells how long to wait by the queue's backoff; ERR_LIMIT:
+// the attempts are spent, nothing was counted, settle it. engine_redeliver hands a held delivery to the consumer's
+// deliver function again, at once; not from inside a callback.
+enum err engine_attempt(struct engine *e, struct consumer *c, uint64_t tag, uint32_t *delay_ms, struct error *err);
+enum err engine_redeliver(struct engine *e, struct consumer *c, uint64_t tag, struct error *err);
+
 // ---- parked ---------------------------------------------------------------------------------------------
 
 struct parked {

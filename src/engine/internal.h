@@ -325,6 +325,7 @@ void state_note(struct engine *e, uint32_t entry);
 void gone_note(struct engine *e, const struct journal_ref *ref);
 void release_late(struct engine *e, const struct journal_ref *ref);
 void give_back(struct engine *e, uint32_t entry); // to its old place, marked redelivered
+uint32_t held_find(const struct consumer *c, uint64_t tag); // place in c->held
 
 // ---- dispatch.c
 void consumer_drop_all(struct engine *e, struct consumer *c);

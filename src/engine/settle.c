@@ -3,8 +3,9 @@
 #include "engine/internal.h"
 #include "engine/records.h"
 
-static uint32_t held_find(const struct consumer *c, uint64_t tag) {
+uint32_t held_find(const struct consumer *c, uint64_t tag) {
     uint32_t low = c->first_held, high = c->n_held;
+    if (!c->queue) return NONE;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (c->held[middle].tag < tag)
@@ -46,6 +47,10 @@ static void attempt_failed(struct entry *x) {
     x->redelivered = 1;
 }
 
+static uint32_t backoff_of(struct engine *e, const struct queue *q, const struct entry *x) {
+    return q->options.retry_delay_ms ? backoff_delay(&q->backoff, e->io, (uint32_t)(x->attempts - 1), 0) : 0;
+}
+
 static void retry(struct engine *e, uint32_t h, const char *reason) {
     struct entry *x = entry_at(e, h);
     struct queue *q = entry_queue(e, x);
@@ -58,8 +63,7 @@ static void retry(struct engine *e, uint32_t h, const char *reason) {
         return;
     }
     state_note(e, h);
-    uint32_t delay =
-        q->options.retry_delay_ms ? backoff_delay(&q->backoff, e->io, (uint32_t)(x->attempts - 1), 0) : 0;
+    uint32_t delay = backoff_of(e, q, x);
     if (delay == 0) {
         give_back(e, h);
         return;
@@ -70,11 +74,27 @@ static void retry(struct engine *e, uint32_t h, const char *reason) {
     timers_set(e, TIMER_ENTRY, h, due < expires ? due : expires, expires);
 }
 
+static enum err not_held(uint64_t tag, struct error *err) {
+    return error_set(err, ERR_NOT_FOUND, "no delivery with tag %llu is held", (unsigned long long)tag);
+}
+
+enum err engine_attempt(struct engine *e, struct consumer *c, uint64_t tag, uint32_t *delay_ms, struct error *err) {
+    uint32_t at = held_find(c, tag);
+    if (at == NONE) return not_held(tag, err);
+    struct queue *q = c->queue;
+    struct entry *x = entry_at(e, c->held[at].entry);
+    if (q->options.delivery_limit && x->attempts + 1u >= q->options.delivery_limit)
+        return error_set(err, ERR_LIMIT, "its %u attempts are spent", q->options.delivery_limit);
+    attempt_failed(x);
+    state_note(e, c->held[at].entry);
+    *delay_ms = backoff_of(e, q, x);
+    return ERR_OK;
+}
+
 enum err engine_settle(struct engine *e, struct consumer *c, uint64_t tag, enum settle how,
                        const char *reason, struct error *err) {
-    uint32_t at = c->queue ? held_find(c, tag) : NONE;
-    if (at == NONE)
-        return error_set(err, ERR_NOT_FOUND, "no delivery with tag %llu is held", (unsigned long long)tag);
+    uint32_t at = held_find(c, tag);
+    if (at == NONE) return not_held(tag, err);
     struct queue *q = c->queue;
     uint32_t h = c->held[at].entry;
     held_remove(c, at);
