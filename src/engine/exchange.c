@@ -136,7 +136,7 @@ static enum err find_ends(struct engine *e, const char *exchange, const char *qu
 
 enum err engine_bind(struct engine *e, const char *exchange, const char *queue, const char *key,
                      struct error *err) {
-    struct exchange *x;
+    struct exchange *x = NULL;
     struct queue *q;
     enum err code = find_ends(e, exchange, queue, &x, &q, err);
     if (code) return code;
@@ -160,7 +160,7 @@ enum err engine_bind(struct engine *e, const char *exchange, const char *queue, 
 
 enum err engine_unbind(struct engine *e, const char *exchange, const char *queue, const char *key,
                        struct error *err) {
-    struct exchange *x;
+    struct exchange *x = NULL;
     struct queue *q;
     enum err code = find_ends(e, exchange, queue, &x, &q, err);
     if (code) return code;
