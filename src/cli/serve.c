@@ -49,6 +49,8 @@ static const struct setting settings[] = {
     {"insecure-bind", NULL, NULL, "listen on other than loopback without TLS"},
     {"log-level", "LEVEL", "info", "debug, info, warn or error"},
     {"ping-interval-ms", "MS", "25000", NULL},
+    {"slow-link-ms", "MS", "60000", NULL},
+    {"sweep-every-ms", "MS", "60000", NULL},
     {0},
 };
 
@@ -57,7 +59,7 @@ struct server {
     char address[64];
     uint16_t port;
     uint64_t low_water, message_ttl, session_ttl, upload_max, upload_quota;
-    uint64_t max_connections, rate, rate_unauthenticated, ping_interval;
+    uint64_t max_connections, rate, rate_unauthenticated, ping_interval, slow_link, sweep_every;
 
     struct loop *loop;
     struct io *io;
@@ -94,7 +96,9 @@ static bool read_settings(struct server *s) {
            config_number(c, "max-connections", 1000000, &s->max_connections) &&
            config_number(c, "rate", 100000000, &s->rate) &&
            config_number(c, "rate-unauthenticated", 100000000, &s->rate_unauthenticated) &&
-           config_number(c, "ping-interval-ms", 3600000, &s->ping_interval);
+           config_number(c, "ping-interval-ms", 3600000, &s->ping_interval) &&
+           config_number(c, "slow-link-ms", 3600000, &s->slow_link) &&
+           config_number(c, "sweep-every-ms", 3600000, &s->sweep_every);
 }
 
 static void warn_of_amqp(const struct server *s) {
@@ -157,6 +161,8 @@ static enum err open_chat(struct server *s, struct error *e) {
         .session_ttl_ms = s->session_ttl,
         .upload_quota_bytes = s->upload_quota,
         .upload_max_bytes = s->upload_max,
+        .sweep_every_ms = (uint32_t)s->sweep_every,
+        .slow_link_ms = (uint32_t)s->slow_link,
     };
     return chat_new(&s->chat, &o, e);
 }
