@@ -130,15 +130,12 @@ static bool open_fresh(void *arg, const struct out_message *m) {
     return true;
 }
 
-// Shows what has changed in the outbox, by whomever.
-static void on_outbox_changed(void *arg) {
-    struct listen *l = arg;
-    struct error e = {0};
+static void show_changes(struct listen *l) {
     size_t kept = 0;
     for (size_t i = 0; i < l->shown_n; i++) {
         struct shown s = l->shown[i];
         struct out_message m;
-        if (store_outbox_get(l->c.store, s.message_id, &m, &e) == ERR_OK) {
+        if (store_outbox_get(l->c.store, s.message_id, &m, NULL) == ERR_OK) {
             bool waits = m.next_at > io_wall_ms(l->c.io) && m.error;
             enum tick tick = tick_of(&m, waits ? 1 : 0);
             if (tick != s.tick) show_out(l, &m, tick, NULL);
@@ -148,7 +145,17 @@ static void on_outbox_changed(void *arg) {
         out_message_release(&m);
     }
     l->shown_n = kept;
-    store_outbox_each(l->c.store, l->seen, false, open_fresh, l, &e);
+}
+
+// Shows what has changed in the outbox, by whomever.
+static void on_outbox_changed(void *arg) {
+    struct listen *l = arg;
+    uint64_t before;
+    do {
+        before = l->seen;
+        store_outbox_each(l->c.store, l->seen, false, open_fresh, l, NULL);
+        show_changes(l);
+    } while (l->seen != before);
 }
 
 static bool last_position(void *arg, const struct out_message *m) {
