@@ -27,7 +27,9 @@
 #define NEXT_AT_MAX_MS 60000 // a clock that was set back must not hold a key for long
 #define CLAIM_AGAIN_MS 1000
 
-static const struct backoff backoff = {.base_ms = 500, .cap_ms = 60000, .multiplier = 2.0};
+static const struct backoff attempts_backoff = BACKOFF_DEFAULT;
+// Asking whether the bus is back, or the database has room, is one call: no need to be long away ourselves.
+static const struct backoff away_backoff = {.base_ms = 500, .cap_ms = 5000, .multiplier = 2.0};
 
 static void settle(struct outbox *o);
 
@@ -96,7 +98,7 @@ static void refused(struct row *r, const char *why) {
         outcome(r, ROW_PARK);
         return;
     }
-    uint32_t delay = backoff_delay(&backoff, o->options.io, r->attempts - 1, 0);
+    uint32_t delay = backoff_delay(&attempts_backoff, o->options.io, r->attempts - 1, 0);
     r->next_at_ms = io_wall_ms(o->options.io) + delay;
     struct key *k = r->key;
     outcome(r, ROW_RETRY);
@@ -117,7 +119,7 @@ static void bus_away(struct outbox *o, enum err err) {
     if (o->away_waiting) return;
     o->away_waiting = true;
     loop_timer_start(o->options.loop, &o->away_timer,
-                     backoff_delay(&backoff, o->options.io, o->away_attempts++, 0));
+                     backoff_delay(&away_backoff, o->options.io, o->away_attempts++, 0));
 }
 
 static void bus_there(struct outbox *o) {
@@ -338,7 +340,7 @@ static void settle_failed(struct outbox *o, struct settle *s, enum err err) {
     if (err == ERR_CLOSED) return;
     log_event(LOG_ERROR, "settle_failed", "error", s->unit.error.text, NULL);
     loop_timer_start(o->options.loop, &o->settle_timer,
-                     backoff_delay(&backoff, o->options.io, o->settle_failures++, 10));
+                     backoff_delay(&away_backoff, o->options.io, o->settle_failures++, 10));
 }
 
 static void settle_done(struct db_unit *u, enum err err) {
