@@ -219,6 +219,7 @@ static void deliver(void *arg, const struct bus_delivery *d) {
     struct chat *c = arg;
     struct queue_op *op = op_new(c, sizeof *op, queue_run, queue_answer);
     op->op.release = queue_release;
+    op->op.unit.frees_space = true; // it was accepted: only its delivery makes room again
     op->tag = d->tag;
     op->attempt = d->attempt;
     op->message_id = d->event.event_id; // accept.c: the event's id is the message's
