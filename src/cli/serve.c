@@ -137,12 +137,13 @@ static enum err lock_data(struct server *s, struct error *e) {
 
 static enum err open_stores(struct server *s, struct error *e) {
     const char *data = config_text(&s->config, "data");
-    char url[PATH_TEXT];
-    if (snprintf(url, sizeof url, "sqlite:%s/barid.db", data) >= (int)sizeof url)
+    char url[PATH_TEXT], media[PATH_TEXT];
+    if (snprintf(url, sizeof url, "sqlite:%s/barid.db", data) >= (int)sizeof url ||
+        snprintf(media, sizeof media, "%s/media", data) >= (int)sizeof media)
         return error_set(e, ERR_INVALID, "--data is too long");
     struct database_options d = {.url = url, .low_water_bytes = s->low_water};
     enum err err = database_open(&s->database, s->loop, &d, chat_migrations, e);
-    if (err == ERR_OK) err = datastore_open(&s->datastore, s->loop, data, e);
+    if (err == ERR_OK) err = datastore_open(&s->datastore, s->loop, media, e);
     if (err != ERR_OK) return err;
     datastore_low_water(s->datastore, s->low_water);
     struct bus_options b = {.url = "embedded:", .io = s->io};

@@ -13,7 +13,7 @@
 #define WAIT_S      10L
 
 static const struct setting settings[] = {
-    {"url", "URL", "http://127.0.0.1:8080", "the server"},
+    {"server", "URL", "http://127.0.0.1:8080", "the server"},
     {"json", NULL, NULL, "every metric as one JSON object"},
     {0},
 };
@@ -110,7 +110,7 @@ static void print_table(json_t *o, const char *url, bool ready) {
 
 static int show(const struct config *c) {
     struct buf metrics, readiness;
-    const char *url = config_text(c, "url");
+    const char *url = config_text(c, "server");
     buf_init(&metrics, METRICS_MAX);
     buf_init(&readiness, METRICS_MAX);
     int code = 1;

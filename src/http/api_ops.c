@@ -9,6 +9,7 @@
 #include "datastore/datastore.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
 #define PAGE_BYTES 4096
 
@@ -154,6 +155,13 @@ static bool resident_bytes(uint64_t *out) {
     return ok;
 }
 
+static double cpu_seconds(void) {
+    struct rusage used;
+    if (getrusage(RUSAGE_SELF, &used) != 0) return 0;
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
 void api_metrics(struct request *r) {
     struct chat_stats s;
     uint64_t resident;
@@ -164,5 +172,7 @@ void api_metrics(struct request *r) {
     write_stores(b, r->http);
     write_door(b, r->http);
     if (resident_bytes(&resident)) gauge(b, "process_resident_memory_bytes", "Resident memory.", resident);
+    head(b, "process_cpu_seconds_total", "counter", "CPU time used, user and system.");
+    buf_printf(b, "process_cpu_seconds_total %.2f\n", cpu_seconds());
     request_answer_as(r, 200, "text/plain; version=0.0.4; charset=utf-8", "", b->data, b->len);
 }
