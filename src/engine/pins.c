@@ -37,6 +37,7 @@ void pin_due(struct engine *e, uint32_t h) { pin_drop(e, h, false); }
 static enum err write(struct engine *e, enum record_kind kind, struct buf *b, unsigned flags,
                       uint32_t refers_to, struct journal_ref *ref) {
     ASSERT(buf_ok(b));
+    if (e->n_gone) engine_flush(e); // of one name, the old is gone before the new is there
     struct iovec part = {.iov_base = b->data, .iov_len = b->len};
     jpos pos;
     enum err code = journal_append(e->journal, kind, flags, refers_to, &part, 1, ref, &pos);

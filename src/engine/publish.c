@@ -169,6 +169,8 @@ static enum err store(struct engine *e, const struct message *m, uint8_t hops, c
     content_encode_head(&c, head);
     uint32_t n = gather(&c, head, parts), size = (uint32_t)content_size(&c);
     struct journal_ref ref;
+    if (p->recorded && hops == 0 && journal_is_full(e->journal))
+        return error_set(err, ERR_FULL, "the disk is full: nothing is taken until there is room again");
     if (p->recorded) {
         enum err code = append(e, &c, parts, n, &ref, pos);
         if (code) return error_set(err, code, "the message was not taken: %s", err_text(code));
