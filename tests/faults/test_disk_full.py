@@ -46,7 +46,7 @@ def check_refuses_and_recovers(server, make_full, make_room):
 
     make_full()
     body = alice.message("no room for this")
-    refused = eventually(lambda: not_accepted(alice, c, body, before), 20, "a full disk being noticed")
+    refused, = eventually(lambda: not_accepted(alice, c, body, before), 20, "a full disk being noticed")
     assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) > 0
     assert refused.json()["error"]["code"]
@@ -76,13 +76,13 @@ def check_refuses_and_recovers(server, make_full, make_room):
 
 
 def not_accepted(alice, c, body, accepted_so_far):
-    """The refusal; until it comes (the free room is looked at now and then) other messages are sent."""
+    """The refusal, in a tuple; until it comes (the free room is looked at now and then) other messages are sent."""
     probe = alice.message("still room")
     answer = alice.call("POST", "/conversation/" + c, probe)
     if answer.status_code == 202:
         accepted_so_far.append(probe["message_id"])
         return None
-    return alice.call("POST", "/conversation/" + c, body)
+    return (alice.call("POST", "/conversation/" + c, body),)
 
 
 def accepted(alice, c, body):
@@ -91,15 +91,16 @@ def accepted(alice, c, body):
     return answer if answer.status_code != 503 else None
 
 
-def test_disk_full_refuses_serves_reads_and_recovers():
+@pytest.mark.parametrize("left", [16 << 20, 0], ids=["16M_left", "nothing_left"])
+def test_disk_full_refuses_serves_reads_and_recovers(left):
     with small_disk() as disk:
         if not disk:
             pytest.skip("mounting a small file system needs root; the low-water test below stands in")
-        with Server(data=os.path.join(disk, "data")) as server:
+        data = os.path.join(disk, "data")
+        os.mkdir(data)
+        with Server(data=data, args=["--low-water", "32M"]) as server:
             filler = []
-            check_refuses_and_recovers(server, lambda: filler.append(fill(disk, leave=8 * 1024 * 1024)),
-                                       lambda: os.unlink(filler[0]))
-            server.close()
+            check_refuses_and_recovers(server, lambda: filler.append(fill(disk, leave=left)), lambda: os.unlink(filler[0]))
 
 
 def test_below_the_low_water_mark(tmp_path):
@@ -109,7 +110,7 @@ def test_below_the_low_water_mark(tmp_path):
         c = alice.conversation(["bob"])["conversation_id"]
         m = alice.send(c, "before")["message_id"]
         server.kill9()
-        server.start(args=["--low-water", str(1 << 60)])
+        server.start(args=["--low-water", "1000000G"])
         refused = alice.call("POST", "/conversation/" + c, alice.message("no"))
         assert refused.status_code == 503 and int(refused.headers["Retry-After"]) > 0
         eventually(lambda: bob.mailbox()["entries"])

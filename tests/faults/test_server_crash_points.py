@@ -35,7 +35,7 @@ def test_killed_at(point, passing):
 
 
 def test_killed_at_expiry():
-    with World(args=["--message-ttl-ms", "400"], env={"BARID_CRASH_AT": "expire.committed:1"}, read=False) as world:
+    with World(args=["--message-ttl", "1s", "--sweep-every-ms", "100"], env={"BARID_CRASH_AT": "expire.committed:1"}, read=False) as world:
         stranger = world.server.new_user("dave")  # never connects
         c = world.alice_api.conversation(["dave"])
         message_id = world.alice.write(c["conversation_id"], "are you there?")
