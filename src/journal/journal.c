@@ -37,7 +37,7 @@ enum err journal_add_segment(struct journal *j, const struct segment *s, struct 
         return ERR_NOMEM;
     }
     *added = *s;
-    if (s->fd >= 0) j->open_files++;
+    if (s->fd >= 0 && j->open_files++ >= OPEN_FILES_MAX) journal_close_file(j);
     j->segs[j->seg_count++] = added;
     *out = added;
     return ERR_OK;

@@ -24,7 +24,6 @@ void journal_close_file(struct journal *j) {
 enum err journal_file(struct journal *j, struct segment *s) {
     s->used_at = ++j->read_clock;
     if (s->fd >= 0) return ERR_OK;
-    if (j->open_files >= OPEN_FILES_MAX) journal_close_file(j);
     char path[SEGMENT_PATH];
     segment_path(j->dir, s->number, path);
     enum err err = j->io->v->open(j->io, path, IO_READ | IO_WRITE, &s->fd);
@@ -32,7 +31,9 @@ enum err journal_file(struct journal *j, struct segment *s) {
         s->fd = -1;
         return err;
     }
-    j->open_files++;
+    s->pins++;
+    if (j->open_files++ >= OPEN_FILES_MAX) journal_close_file(j);
+    s->pins--;
     return ERR_OK;
 }
 
@@ -125,7 +126,7 @@ enum err journal_scan_part(struct journal *j, uint32_t segment, uint32_t *offset
     uint32_t stop = max_bytes < end - at ? at + max_bytes : end;
     struct walk w;
     s->pins++;
-    walk_init(&w, j->io, s->fd, s->salt, end);
+    walk_init(&w, j->io, s->fd, s->salt, s->bytes); // a frame whose tail was dropped still claims its old length
     while (at < stop && err == ERR_OK) err = scan_step(&w, segment, end, &at, each, arg, e);
     walk_release(&w);
     s->pins--;

@@ -192,18 +192,20 @@ static enum err find_unused(struct recovery *r, struct inventory *v) {
     return ERR_OK;
 }
 
-// The highest first, each made durable, so that no crash leaves a gap. The spare stays when it is sound.
+// The first one behind the data stays when it is sound.
+static bool is_spare(const struct recovery *r, const struct inventory *v, uint32_t i) {
+    const struct entry *n = &v->entries[i];
+    bool first = i == 0 || !v->entries[i - 1].unused;
+    return n->unused && first && live_header(n) && !n->file.copy_damaged && n->file.header.number == n->number &&
+           n->file.size >= n->file.header.size && n->file.size >= r->j->options.segment_bytes;
+}
+
+// Those never used, the highest first, each made durable, so that no crash leaves a gap.
 static enum err remove_unused(struct recovery *r, struct inventory *v) {
     enum err err = ERR_OK;
     for (uint32_t i = v->count; i-- > 0 && err == ERR_OK;) {
         struct entry *n = &v->entries[i];
-        if (n->gone) continue;
-        if (!n->unused) break;
-        bool first = i == 0 || !v->entries[i - 1].unused;
-        bool sound = live_header(n) && !n->file.copy_damaged && n->file.header.number == n->number &&
-                     n->file.size >= n->file.header.size && n->file.size >= r->j->options.segment_bytes;
-        if (n->file.state == HEADER_NEWER) continue;
-        if (!(first && sound)) err = remove_entry(r, n);
+        if (n->unused && !is_spare(r, v, i)) err = remove_entry(r, n);
     }
     return err;
 }
@@ -263,7 +265,6 @@ static enum err take_tombstone(struct recovery *r, struct entry *n) {
 }
 
 static enum err take_spare(struct recovery *r, struct entry *n) {
-    if (!live_header(n)) return ERR_OK; // only seen when nothing may be changed
     enum err err = changes(r) ? renew_header(r, n) : ERR_OK;
     if (err == ERR_OK) err = open_entry(r, n, &r->j->spare.fd);
     if (err != ERR_OK) {
@@ -276,21 +277,23 @@ static enum err take_spare(struct recovery *r, struct entry *n) {
     return ERR_OK;
 }
 
-static enum err mend_header(struct recovery *r, const struct entry *n, int fd) {
-    struct header h = n->file.header;
-    enum err err = ERR_OK;
-    if (n->file.copy_damaged)
-        err = recovery_report(r, FINDING_NOTE, n->number, 0, HEADER_BYTES, "a copy of the header is damaged");
-    if (err == ERR_OK && n->file.size < h.size) {
-        err = recovery_report(r, FINDING_LOST, n->number, n->file.size, h.size - n->file.size,
-                              "the file is shorter than it was made");
-        h.size = n->file.size;
-    } else if (!n->file.copy_damaged) {
-        return ERR_OK;
-    }
+// What is missing of a short file was lost; it gets its length back, so that there is room to go on.
+static enum err mend_length(struct recovery *r, const struct entry *n, struct segment *s) {
+    uint64_t size = n->file.header.size;
+    if (n->file.size >= size) return ERR_OK;
+    enum err err = recovery_report(r, FINDING_LOST, n->number, n->file.size, size - n->file.size,
+                                   "the file is shorter than it was made");
     if (err != ERR_OK || !changes(r)) return err;
-    err = segment_rewrite_header(r->j->io, fd, &h);
+    err = r->j->io->v->allocate(r->j->io, s->fd, size);
+    if (err == ERR_OK) err = r->j->io->v->datasync(r->j->io, s->fd);
+    s->bytes = (uint32_t)size;
     return err == ERR_OK ? ERR_OK : error_set(r->e, err, "cannot mend segment %u: %s", n->number, err_text(err));
+}
+
+static enum err mend_header(struct recovery *r, const struct entry *n) {
+    if (!n->file.copy_damaged) return ERR_OK;
+    enum err err = recovery_report(r, FINDING_NOTE, n->number, 0, HEADER_BYTES, "a copy of the header is damaged");
+    return err == ERR_OK && changes(r) ? renew_header(r, n) : err;
 }
 
 static enum err take_segment(struct recovery *r, struct entry *n, bool last) {
@@ -300,38 +303,39 @@ static enum err take_segment(struct recovery *r, struct entry *n, bool last) {
                             .salt = n->file.header.salt,
                             .fd = -1},
                    *s;
-    if (r->j->open_files >= OPEN_FILES_MAX) journal_close_file(r->j);
     enum err err = open_entry(r, n, &fresh.fd);
     if (err != ERR_OK) return err;
     if (journal_add_segment(r->j, &fresh, &s) != ERR_OK) {
         (void)r->j->io->v->close(r->j->io, fresh.fd);
         return error_set(r->e, ERR_NOMEM, "out of memory");
     }
-    err = mend_header(r, n, s->fd);
+    err = mend_header(r, n);
+    if (err == ERR_OK) err = mend_length(r, n, s);
     s->pins++;
     if (err == ERR_OK) err = recover_segment(r, s, last);
     s->pins--;
     return err;
 }
 
-static enum err take_entry(struct recovery *r, struct entry *n, bool last) {
-    char path[SEGMENT_PATH];
-    segment_path(r->j->dir, n->number, path);
-    if (n->file.state == HEADER_NEWER)
-        return error_set(r->e, ERR_VERSION, "%s was written by a newer version of barid", path);
-    if (n->unused) return take_spare(r, n);
-    r->j->last_number = n->number;
-    if (n->file.state != HEADER_GOOD) return set_aside(r, n, "the file has no readable header");
-    if (n->file.header.number != n->number) return set_aside(r, n, "the file belongs to another segment");
-    if (!tombstone(n)) return take_segment(r, n, last);
-    r->j->last_number = n->file.header.covers;
-    return take_tombstone(r, n);
-}
-
 static bool last_with_data(const struct inventory *v, uint32_t i) {
     for (uint32_t k = i + 1; k < v->count; k++)
         if (!v->entries[k].gone && !v->entries[k].unused) return false;
     return true;
+}
+
+static enum err take_entry(struct recovery *r, const struct inventory *v, uint32_t i) {
+    struct entry *n = &v->entries[i];
+    char path[SEGMENT_PATH];
+    segment_path(r->j->dir, n->number, path);
+    if (n->file.state == HEADER_NEWER)
+        return error_set(r->e, ERR_VERSION, "%s was written by a newer version of barid", path);
+    if (n->unused) return is_spare(r, v, i) ? take_spare(r, n) : ERR_OK;
+    r->j->last_number = n->number;
+    if (n->file.state != HEADER_GOOD) return set_aside(r, n, "the file has no readable header");
+    if (n->file.header.number != n->number) return set_aside(r, n, "the file belongs to another segment");
+    if (!tombstone(n)) return take_segment(r, n, last_with_data(v, i));
+    r->j->last_number = n->file.header.covers;
+    return take_tombstone(r, n);
 }
 
 static enum err take_all(struct recovery *r, struct inventory *v) {
@@ -344,7 +348,7 @@ static enum err take_all(struct recovery *r, struct inventory *v) {
             r->j->last_number = n->number - 1;
             err = missing(r, expected, n->number - 1);
         }
-        if (err == ERR_OK) err = take_entry(r, n, last_with_data(v, i));
+        if (err == ERR_OK) err = take_entry(r, v, i);
         expected = tombstone(n) ? n->file.header.covers + 1 : n->number + 1;
     }
     return err;
@@ -378,8 +382,8 @@ enum err recover(struct journal *j, const struct recovery_options *how, struct e
     err = take_stock(&r, &v);
     if (err == ERR_OK) err = remove_covered(&r, &v);
     if (err == ERR_OK) err = find_unused(&r, &v);
-    if (err == ERR_OK) err = remove_unused(&r, &v);
     if (err == ERR_OK) err = take_all(&r, &v);
+    if (err == ERR_OK) err = remove_unused(&r, &v);
     if (err == ERR_OK) err = settle(&r);
     free(v.entries);
     return err;

@@ -43,7 +43,10 @@ const uint8_t *walk_bytes(struct walk *w, uint64_t at, size_t n) {
 
 bool walk_frame(struct walk *w, uint64_t at, struct frame *f) {
     const uint8_t *in = walk_bytes(w, at, FRAME_BYTES);
-    return in != NULL && frame_decode(f, w->salt, in) && f->bytes <= w->limit - at;
+    if (in == NULL || !frame_decode(f, w->salt, in)) return false;
+    uint64_t room = (w->limit - at) / 8 * 8;
+    if (f->bytes > room) f->bytes = (uint32_t)room;
+    return true;
 }
 
 bool walk_record(struct walk *w, uint64_t at, uint64_t end, struct record_head *h, const uint8_t **payload) {

@@ -21,7 +21,7 @@ void walk_release(struct walk *w);
 
 // n bytes at `at`, valid until the next call; NULL past the end or after an error.
 const uint8_t *walk_bytes(struct walk *w, uint64_t at, size_t n);
-// A valid frame that lies within the file.
+// A valid frame; one that claims more than the file has (the file was cut) is given as far as it goes.
 bool walk_frame(struct walk *w, uint64_t at, struct frame *f);
 // A valid record that ends at or before `end`. *payload (may be NULL) is valid until the next call.
 bool walk_record(struct walk *w, uint64_t at, uint64_t end, struct record_head *h, const uint8_t **payload);
