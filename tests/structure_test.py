@@ -38,7 +38,7 @@ LIBRARY_HOMES = {
 
 # These never touch the operating system: clock, disk and randomness come through struct io.
 SEALED = {"journal", "engine", "bus", "outbox"}
-SYSTEM_HEADERS = re.compile(r"unistd\.h|fcntl\.h|time\.h|signal\.h|dirent\.h|sys/(?!uio\.h).*|netinet/.*|arpa/.*")
+SYSTEM_HEADERS = re.compile(r"unistd\.h|fcntl\.h|time\.h|dirent\.h|sys/(?!uio\.h).*|netinet/.*|arpa/.*")
 
 LINES_MAX = 1000
 SIZED = (".c", ".h", ".py", ".js", ".sql", ".css", ".html")
@@ -60,7 +60,7 @@ def in_src(path):
 
 
 def is_test(path):
-    return path.endswith("_test.c")
+    return path.endswith(("_test.c", "_test.h"))
 
 
 def code_only(text):
@@ -203,6 +203,7 @@ KEEPS = [
     (include_direction, "src/cli/a.c", '#include "http/http.h"\n#include "client/client.h"\n'),
     (include_by_folder, "src/engine/a.c", '#include "engine/engine.h"\n#include <stdio.h>\n'),
     (include_by_folder, "src/engine/a_test.c", '#include "sim/io_sim.h"\n'),
+    (include_by_folder, "src/engine/a_test.h", '#include "sim/io_sim.h"\n'),
     (libraries_at_home, "src/base/loop.c", "#include <uv.h>\n"),
     (libraries_at_home, "src/database/sqlite.c", "#include <sqlite3.h>\n"),
     (libraries_at_home, "src/http/a.c", "#include <libwebsockets.h>\n"),
