@@ -185,10 +185,10 @@ enum err engine_queue_purge(struct engine *e, const char *name, uint64_t *count,
 }
 
 void queue_wake(struct engine *e, struct queue *q) {
-    if (q->n_consumers == 0 || (list_linked(&q->dirty) && !q->awaiting)) return;
+    if (list_linked(&q->dirty) && !q->awaiting) return;
     list_remove(&q->dirty);
     q->awaiting = false;
-    list_push_back(&e->dirty, &q->dirty);
+    if (q->n_consumers > 0) list_push_back(&e->dirty, &q->dirty);
 }
 
 void queue_used(struct engine *e, struct queue *q) {
