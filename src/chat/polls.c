@@ -114,8 +114,14 @@ void polls_free(struct box *b) {
 
 // The oldest gives way, and is answered soon: at once would be from inside the call.
 static void make_room(struct box *b) {
-    if (b->poll_count <= POLLS_MAX) return;
-    struct chat_poll *oldest = LIST_ITEM(list_first(&b->polls), struct chat_poll, node);
+    size_t staying = 0;
+    struct chat_poll *oldest = NULL;
+    LIST_EACH(&b->polls, at) {
+        struct chat_poll *p = LIST_ITEM(at, struct chat_poll, node);
+        if (p->until_ms == 0) continue; // has given way already
+        if (staying++ == 0) oldest = p;
+    }
+    if (staying <= POLLS_MAX) return;
     oldest->until_ms = 0;
     if (oldest->page == NULL) loop_timer_start(b->chat->loop, &oldest->timer, 0);
 }
