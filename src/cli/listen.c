@@ -286,8 +286,8 @@ static void go(struct listen *l, struct io *downloads, const char *path) {
     if (lines) l->input = line_input_new(l->loop, on_line, on_input_end, l);
     watch_signals(l);
     loop_run(l->loop);
-    live_free(l->live);
     line_input_free(l->input);
+    live_free(l->live);
     for (int i = 0; i < 2; i++) uv_close((uv_handle_t *)&l->signals[i], NULL);
 }
 

@@ -16,6 +16,7 @@
 #define PING_SECONDS      25
 #define HANGUP_SECONDS    60
 #define CONNECT_SECONDS   10
+#define CLOSE_MS          20
 #define CLOSE_TURNED_AWAY 4401
 #define CLOSE_REPLACED    4409
 
@@ -309,7 +310,7 @@ static struct lws_context *make_context(struct uplink *u) {
         .protocols = protocols,
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
-        .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+        .options = LWS_SERVER_OPTION_LIBUV | (u->tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0),
         .foreign_loops = loops,
         .timeout_secs = CONNECT_SECONDS,
         .connect_timeout_secs = CONNECT_SECONDS,
@@ -342,12 +343,28 @@ enum err uplink_new(struct uplink **out, struct loop *loop, struct io *io, const
     return ERR_OK;
 }
 
+struct turn {
+    struct loop_timer timer;
+    struct loop *loop;
+};
+
+static void turn_over(struct loop_timer *t) { loop_stop(LIST_ITEM(t, struct turn, timer)->loop); }
+
+// On a foreign loop libwebsockets closes in two steps, and between them the loop has to turn.
+static void destroy_context(struct uplink *u) {
+    struct turn turn = {.timer = {.fn = turn_over}, .loop = u->loop};
+    lws_context_destroy(u->context);
+    loop_timer_start(u->loop, &turn.timer, CLOSE_MS);
+    loop_run(u->loop);
+    lws_context_destroy(u->context);
+}
+
 void uplink_free(struct uplink *u) {
     if (!u) return;
     u->freeing = true;
     loop_timer_stop(u->loop, &u->reconnect);
     loop_timer_stop(u->loop, &u->timeouts);
-    if (u->context) lws_context_destroy(u->context);
+    if (u->context) destroy_context(u);
     for (struct list_node *n; (n = list_pop_front(&u->out));) free(LIST_ITEM(n, struct out_frame, node));
     for (struct list_node *n; (n = list_pop_front(&u->requests));) free(LIST_ITEM(n, struct request, node));
     buf_release(&u->in);
