@@ -169,6 +169,7 @@ static uint32_t dispatch_queue(struct engine *e, struct queue *q, uint32_t turn)
     while (n < turn && !q->deleted) {
         uint32_t h = next_entry(e, q);
         if (h == NONE && q->ready > 0) { // they wait for the disk
+            list_remove(&q->dirty);      // a callback may have woken it
             q->awaiting = true;
             list_push_back(&e->awaiting, &q->dirty);
         }

@@ -247,6 +247,7 @@ uint32_t stored_new(struct engine *e, uint64_t seq, const struct journal_ref *re
 void stored_keep(struct engine *e, struct stored *s, uint8_t *block, uint32_t size);
 void stored_drop_block(struct engine *e, uint32_t stored); // journaled ones only
 bool memory_has_room(const struct engine *e, uint64_t size, bool near_head);
+bool memory_has_room_transient(const struct engine *e, uint64_t size);
 // The message's content, from memory or read back into `scratch`.
 enum err stored_content(struct engine *e, const struct stored *s, struct buf *scratch, struct content *out,
                         struct error *err);

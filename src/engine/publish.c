@@ -174,8 +174,8 @@ static enum err store(struct engine *e, const struct message *m, uint8_t hops, c
     if (p->recorded) {
         enum err code = append(e, &c, parts, n, &ref, pos);
         if (code) return error_set(err, code, "the message was not taken: %s", err_text(code));
-    } else if (e->memory_transient + size > e->memory_budget) {
-        return error_set(err, ERR_BUSY, "transient messages fill the memory budget of %llu bytes",
+    } else if (!memory_has_room_transient(e, size)) {
+        return error_set(err, ERR_BUSY, "transient messages fill their third of %llu bytes",
                          (unsigned long long)e->memory_budget);
     }
     uint32_t stored = stored_new(e, e->next_seq++, p->recorded ? &ref : NULL);
