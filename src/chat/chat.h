@@ -43,8 +43,8 @@ struct chat_options {
 extern const struct migration chat_migrations[]; // includes outbox's and inbox's tables
 
 enum err chat_new(struct chat **out, const struct chat_options *o, struct error *e);
-// Nothing is called back after it. Operations under way end by themselves, so it goes before the database, the bus and
-// the data store are closed.
+// Nothing is called back after it. It comes before the database, the bus and the data store are closed, and these are
+// closed before the loop runs again: what is under way ends with them.
 void chat_free(struct chat *c);
 
 #define CHAT_TEXT_MAX (64 * 1024)

@@ -49,7 +49,7 @@ static void test_failed_logins_are_limited(void **state) {
         assert_int_equal(login_as(f, "alice", "passwort", NULL).err, ERR_UNAUTHORIZED);
     struct login limited = login_as(f, "alice", "password", NULL);
     assert_int_equal(limited.err, ERR_RATE);
-    assert_in_range(atoi(limited.field), 200, 300); // seconds to wait
+    assert_in_range(strtol(limited.field, NULL, 10), 200, 300); // seconds to wait
     assert_int_equal(login_as(f, "bob", "password", NULL).err, ERR_OK);
 }
 

@@ -34,7 +34,7 @@ struct chat {
     struct outbox *outbox;
     struct chat_stats stats;
 
-    uint32_t refs; // operations, jobs and contents under way, and one for chat_free
+    uint32_t refs; // operations and jobs under way, and one for chat_free
     bool closing;
 
     struct map boxes; // did -> struct box: devices with a link, a poll or an ack under way

@@ -65,11 +65,8 @@ static void removed(void *arg, enum err err) {
     struct chat *c = arg;
     if (err == ERR_OK) crash_point("delete.done");
     else log_text(LOG_WARN, "content_not_removed", "%s; the sweep will try again", err_text(err));
-    if (!c->closing) {
-        c->removals->removing = false;
-        next(c->removals);
-    }
-    chat_leave(c);
+    c->removals->removing = false;
+    next(c->removals);
 }
 
 static void check_answer(struct op *base, enum err err) {
@@ -81,7 +78,6 @@ static void check_answer(struct op *base, enum err err) {
         return;
     }
     crash_point("delete.before");
-    chat_enter(c);
     datastore_remove(c->o.datastore, op->hash, removed, c);
 }
 

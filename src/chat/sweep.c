@@ -200,7 +200,6 @@ static void orphans_release(struct op *base) { free(((struct orphans_op *)base)-
 static void orphans_ask(void *arg, const uint8_t (*hashes)[DATASTORE_HASH], size_t n, ds_verdict_fn *verdict,
                         void *arg_batch) {
     struct chat *c = arg;
-    if (c->closing) return;
     struct orphans_op *op = op_new(c, sizeof *op + n * CHAT_HASH, orphans_run, orphans_answer);
     op->op.unit.read_only = true;
     op->op.release = orphans_release;
@@ -215,8 +214,7 @@ static void orphans_ask(void *arg, const uint8_t (*hashes)[DATASTORE_HASH], size
 static void orphans_done(void *arg, enum err err, uint64_t kept, uint64_t removed) {
     struct chat *c = arg;
     if (err != ERR_OK) log_text(LOG_WARN, "orphans_not_looked_for", "%s", err_text(err));
-    if (c->sweep != NULL) c->sweep->orphans = false;
-    chat_leave(c);
+    c->sweep->orphans = false;
 }
 
 static void orphans_start(struct chat *c) {
@@ -224,7 +222,6 @@ static void orphans_start(struct chat *c) {
     if (c->sweep->orphans || now < c->sweep->orphans_at) return;
     c->sweep->orphans_at = now + ORPHAN_EVERY;
     c->sweep->orphans = true;
-    chat_enter(c);
     datastore_sweep(c->o.datastore, ORPHAN_AGE_MS, orphans_ask, orphans_done, c);
 }
 

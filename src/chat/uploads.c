@@ -16,7 +16,7 @@
 #define UPLOADS_MAX 8 // at once, a user
 #define TICKET_MS   CHAT_DAY_MS
 
-enum upload_state { UPLOAD_OPEN, UPLOAD_WAITING, UPLOAD_FINISHING };
+enum upload_state { UPLOAD_OPEN, UPLOAD_WAITING, UPLOAD_FINISHING, UPLOAD_STORING };
 
 struct chat_upload {
     struct chat *chat;
@@ -137,7 +137,7 @@ static void written(void *arg, enum err err) {
     struct chat_upload *u = arg;
     struct error e = {0};
     if (err == ERR_OK) u->written += u->writing;
-    if (!u->chat->closing) u->write_done(u->arg, error_of(&e, err));
+    u->write_done(u->arg, error_of(&e, err));
 }
 
 void chat_upload_write(struct chat_upload *u, const void *data, size_t n, chat_done_fn *done, void *arg) {
@@ -224,6 +224,7 @@ static void ticket_store(struct chat_upload *u, const uint8_t hash[DATASTORE_HAS
     struct ticket_op *op = op_new(c, sizeof *op, ticket_run, ticket_answer);
     op->op.release = ticket_release;
     op->upload = u;
+    u->state = UPLOAD_STORING;
     op->uid = u->uid;
     op->expires_at = chat_now(c) + TICKET_MS;
     op->bytes = bytes;
@@ -239,22 +240,18 @@ static void finished(void *arg, enum err err, const uint8_t hash[DATASTORE_HASH]
     struct chat_upload *u = arg;
     struct chat *c = u->chat;
     struct error e = {0};
-    if (c->closing) {
-        upload_free(u);
-    } else if (err == ERR_OK && !u->aborted) {
+    if (err == ERR_OK && !u->aborted) {
         ticket_store(u, hash, bytes);
     } else {
         if (err == ERR_OK) removal_add(c, hash);
         finishing_leave(c);
         upload_answer(u, error_of(&e, err), NULL);
     }
-    chat_leave(c);
 }
 
 static void gate_open(struct finishing *f) {
     struct chat_upload *u = LIST_ITEM(f, struct chat_upload, gate);
     u->state = UPLOAD_FINISHING;
-    chat_enter(u->chat);
     ds_writer_finish(u->writer, finished, u);
 }
 
@@ -268,7 +265,7 @@ void chat_upload_finish(struct chat_upload *u, chat_ticket_fn *done, void *arg) 
 }
 
 void chat_upload_abort(struct chat_upload *u) {
-    if (u->state == UPLOAD_FINISHING) {
+    if (u->state == UPLOAD_FINISHING || u->state == UPLOAD_STORING) {
         u->aborted = true; // what it stored is nobody's, or a ticket nobody knows, which expires
         return;
     }
@@ -277,9 +274,12 @@ void chat_upload_abort(struct chat_upload *u) {
     upload_free(u);
 }
 
+// The data store calls nobody back any more; what is being written down frees itself.
 void uploads_stop(struct chat *c) {
     LIST_EACH_SAFE(&c->uploads, at) {
         struct chat_upload *u = LIST_ITEM(at, struct chat_upload, node);
-        if (u->state != UPLOAD_FINISHING) chat_upload_abort(u);
+        if (u->state == UPLOAD_FINISHING) upload_free(u);
+        else if (u->state != UPLOAD_STORING) chat_upload_abort(u);
+        else list_remove(&u->node);
     }
 }
