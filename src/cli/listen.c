@@ -109,13 +109,14 @@ static void show_out(struct listen *l, const struct out_message *m, enum tick ti
         cli_json(object);
         return;
     }
-    char label[LABEL_MAX];
+    char label[LABEL_MAX], by[NAME_MAX_LENGTH + 16] = "";
     label_of(&l->c, m->conversation_id, label);
-    render_out_message(&l->b, l->cli.out, m, label, tick);
     if (tick == TICK_READ && receipt && strcmp(label, receipt->by_user_id) != 0) {
-        l->b.len--; // the newline
-        buf_printf(&l->b, " by %s\n", receipt->by_user_id);
+        size_t reads, readers; // one of several has read it: the tick stays what is true of all
+        snprintf(by, sizeof by, "read by %s", receipt->by_user_id);
+        tick = label_tick(&l->c, m, &reads, &readers);
     }
+    render_out_message(&l->b, l->cli.out, m, label, tick, by);
     cli_text(&l->b);
 }
 

@@ -34,35 +34,31 @@ static bool take(void *arg, int value, const char *text) {
     return value == ALL || cli_seconds(text, &o->timeout_ms);
 }
 
-// What its receipts make of an accepted message.
-static enum tick full_tick(struct store *store, const struct out_message *m) {
-    if (m->state != OUT_ACCEPTED) return tick_of(m, m->error ? 1 : 0);
-    if (store_receipt_known(store, m->message_id, RECEIPT_READ)) return TICK_READ;
-    if (store_receipt_known(store, m->message_id, RECEIPT_DELIVERED)) return TICK_DELIVERED;
-    return store_receipt_known(store, m->message_id, RECEIPT_EXPIRED) ? TICK_EXPIRED : TICK_SENT;
-}
-
-static void show(struct outbox_command *o, const struct out_message *m, enum tick tick) {
+static void show(struct outbox_command *o, const struct out_message *m, enum tick tick, const char *reads) {
     char label[LABEL_MAX];
     if (o->cli.json) {
         cli_json(cli_json_out(m, tick));
         return;
     }
     label_of(&o->c, m->conversation_id, label);
-    render_out_message(&o->b, o->cli.out, m, label, tick);
+    render_out_message(&o->b, o->cli.out, m, label, tick, reads);
     cli_text(&o->b);
 }
 
 static bool list_one(void *arg, const struct out_message *m) {
     struct outbox_command *o = arg;
-    show(o, m, full_tick(o->c.store, m));
+    size_t reads, readers;
+    char text[64] = "";
+    enum tick tick = label_tick(&o->c, m, &reads, &readers);
+    if (reads > 0 && reads < readers) snprintf(text, sizeof text, "read by %zu of %zu", reads, readers);
+    show(o, m, tick, text);
     return true;
 }
 
 static void on_changed(void *arg, const struct out_message *m, uint32_t retry_ms) {
     struct outbox_command *o = arg;
     if (m->state == OUT_REJECTED) o->rejected = true;
-    show(o, m, tick_of(m, retry_ms));
+    show(o, m, tick_of(m, retry_ms), NULL);
 }
 
 static void on_progress(void *arg, const struct out_message *m, uint64_t done, uint64_t total) {

@@ -5,29 +5,37 @@
 #include <stdio.h>
 #include <string.h>
 
-static void join_others(const json_t *members, const char *me, char out[static LABEL_MAX]) {
+// All but one or two of them.
+static void join_others(const json_t *members, const char *me, const char *sender, char out[static LABEL_MAX]) {
     size_t i, at = 0;
     const json_t *member;
     json_array_foreach(members, i, member) {
         const char *name = json_string_value(member);
-        if (!name || !strcmp(name, me) || at >= LABEL_MAX) continue;
+        if (!name || !strcmp(name, me) || (sender && !strcmp(name, sender)) || at >= LABEL_MAX) continue;
         int n = snprintf(out + at, LABEL_MAX - at, "%s%.64s", at ? ", " : "", name);
         at += n > 0 ? (size_t)n : 0;
     }
 }
 
-void label_of(struct client *c, const char *conversation_id, char out[static LABEL_MAX]) {
+static void describe(struct client *c, const char *conversation_id, const char *sender, const char *in,
+                     const char *with, char out[static LABEL_MAX]) {
     struct known_conversation known;
-    snprintf(out, LABEL_MAX, "%.64s", conversation_id);
+    char others[LABEL_MAX] = "";
+    snprintf(out, LABEL_MAX, "%s%.64s", in, conversation_id);
     if (store_conversation(c->store, conversation_id, &known, NULL) == ERR_OK) {
         json_t *members = json_loads(known.members, 0, NULL);
+        join_others(members, c->profile.user_id, sender, others);
         if (*known.title)
-            snprintf(out, LABEL_MAX, "%s", known.title);
-        else
-            join_others(members, c->profile.user_id, out);
+            snprintf(out, LABEL_MAX, "%s%.240s", in, known.title);
+        else if (*others)
+            snprintf(out, LABEL_MAX, "%s%.240s", with, others);
         json_decref(members);
     }
     known_conversation_release(&known);
+}
+
+void label_of(struct client *c, const char *conversation_id, char out[static LABEL_MAX]) {
+    describe(c, conversation_id, NULL, "", "", out);
 }
 
 static bool is_of_two(struct client *c, const char *conversation_id, const char *by_user_id) {
@@ -50,7 +58,29 @@ static bool is_of_two(struct client *c, const char *conversation_id, const char 
 
 void label_beside(struct client *c, const char *conversation_id, const char *by_user_id, char out[static LABEL_MAX]) {
     out[0] = 0;
-    if (!is_of_two(c, conversation_id, by_user_id)) label_of(c, conversation_id, out);
+    if (!is_of_two(c, conversation_id, by_user_id))
+        describe(c, conversation_id, by_user_id, "in ", "with ", out);
+}
+
+static size_t count_readers(struct client *c, const char *conversation_id) {
+    struct known_conversation known;
+    size_t members = 2;
+    if (store_conversation(c->store, conversation_id, &known, NULL) == ERR_OK) {
+        json_t *list = json_loads(known.members, 0, NULL);
+        if (json_array_size(list) > 0) members = json_array_size(list);
+        json_decref(list);
+    }
+    known_conversation_release(&known);
+    return members > 1 ? members - 1 : 1;
+}
+
+enum tick label_tick(struct client *c, const struct out_message *m, size_t *reads, size_t *readers) {
+    *readers = count_readers(c, m->conversation_id);
+    *reads = store_receipt_count(c->store, m->message_id, RECEIPT_READ);
+    if (m->state != OUT_ACCEPTED) return tick_of(m, m->error ? 1 : 0);
+    if (*reads >= *readers) return TICK_READ;
+    if (store_receipt_count(c->store, m->message_id, RECEIPT_DELIVERED)) return TICK_DELIVERED;
+    return store_receipt_count(c->store, m->message_id, RECEIPT_EXPIRED) ? TICK_EXPIRED : TICK_SENT;
 }
 
 void label_learn(struct client *c) {

@@ -95,12 +95,12 @@ static void render_media(struct buf *out, const char *media_type, const char *na
     buf_add_str(out, "]");
 }
 
-void render_in_message(struct buf *out, struct style style, const struct in_message *m, const char *conversation) {
+void render_in_message(struct buf *out, struct style style, const struct in_message *m, const char *beside) {
     render_head(out, style, m->accepted_at, m->message_id);
     render_colour(out, style, COLOUR_BOLD, m->by_user_id);
-    if (conversation && *conversation) {
-        buf_add_str(out, " in ");
-        render_safe(out, conversation, false);
+    if (beside && *beside) {
+        buf_add_str(out, " ");
+        render_safe(out, beside, false);
     }
     buf_add_str(out, ": ");
     if (m->gone)
@@ -117,7 +117,7 @@ void render_in_message(struct buf *out, struct style style, const struct in_mess
 }
 
 void render_out_message(struct buf *out, struct style style, const struct out_message *m, const char *to,
-                        enum tick tick) {
+                        enum tick tick, const char *reads) {
     render_head(out, style, m->created_at, m->message_id);
     buf_add_str(out, "→ ");
     render_colour(out, style, COLOUR_BOLD, to);
@@ -131,6 +131,10 @@ void render_out_message(struct buf *out, struct style style, const struct out_me
     if (m->error && (tick == TICK_REJECTED || tick == TICK_WAITING)) {
         buf_add_str(out, ": ");
         render_safe(out, m->error, false);
+    }
+    if (reads && *reads) {
+        buf_add_str(out, ", ");
+        render_safe(out, reads, false);
     }
     buf_add_str(out, "\n");
 }

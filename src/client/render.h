@@ -28,9 +28,9 @@ void render_tick(struct buf *out, struct style style, enum tick tick);
 enum tick tick_of(const struct out_message *m, uint32_t retry_ms);
 const char *tick_name(enum tick tick); // "sending", "waiting", "accepted", "delivered", "read", …
 
-// One line each, ended by a newline.
-void render_in_message(struct buf *out, struct style style, const struct in_message *m, const char *conversation);
+// One line each, ended by a newline. `beside`: after the sender's name; `reads`: after the tick. Both may be NULL.
+void render_in_message(struct buf *out, struct style style, const struct in_message *m, const char *beside);
 void render_out_message(struct buf *out, struct style style, const struct out_message *m, const char *to,
-                        enum tick tick);
+                        enum tick tick, const char *reads);
 
 #endif

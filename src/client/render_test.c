@@ -138,7 +138,7 @@ static void a_message_has_its_tick(void **state) {
     struct out_message m = {.text = (char *)"salam", .message_id = "0000-1234abcd", .created_at = T0};
     struct buf b;
     buf_init(&b, 1024);
-    render_out_message(&b, plain, &m, "bob", TICK_READ);
+    render_out_message(&b, plain, &m, "bob", TICK_READ, NULL);
     assert_string_equal(buf_cstr(&b), "00:16:40  1234abcd  → bob: salam  ✓✓ read\n");
     buf_release(&b);
     assert_int_equal(tick_of(&m, 0), TICK_SENDING);

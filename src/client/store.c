@@ -293,10 +293,10 @@ enum err store_receipt_add(struct store *s, const char *message_id, enum receipt
     return store_end(s, err, e);
 }
 
-bool store_receipt_known(struct store *s, const char *message_id, enum receipt_kind kind) {
-    sqlite3_stmt *q = store_prepare(s, NULL, "select 1 from receipt where message_id = ? and kind = ?", "ss",
+size_t store_receipt_count(struct store *s, const char *message_id, enum receipt_kind kind) {
+    sqlite3_stmt *q = store_prepare(s, NULL, "select count(*) from receipt where message_id = ? and kind = ?", "ss",
                                     message_id, receipt_name(kind));
-    bool known = q && sqlite3_step(q) == SQLITE_ROW;
+    size_t n = q && sqlite3_step(q) == SQLITE_ROW ? (size_t)sqlite3_column_int64(q, 0) : 0;
     sqlite3_finalize(q);
-    return known;
+    return n;
 }

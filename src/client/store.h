@@ -70,6 +70,6 @@ const char *receipt_name(enum receipt_kind kind);
 // `*fresh`: not known before. A receipt proves that the message was accepted, even when the answer was lost.
 enum err store_receipt_add(struct store *s, const char *message_id, enum receipt_kind kind,
                            const char *by_user_id, uint64_t seq, int64_t at, bool *fresh, struct error *e);
-bool store_receipt_known(struct store *s, const char *message_id, enum receipt_kind kind);
+size_t store_receipt_count(struct store *s, const char *message_id, enum receipt_kind kind);
 
 #endif
