@@ -91,6 +91,12 @@ static void fail_now(struct request *r, int status, const char *code, const char
 // where the next request begins.
 static bool head_is_sound(struct request *r, const char *method) {
     bool body_expected = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
+    char version[16];
+    request_header(r, WSI_TOKEN_HTTP, version, sizeof version);
+    if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0) {
+        fail_now(r, 505, "bad_request", "HTTP/1.1 is spoken here");
+        return false;
+    }
     if (lws_hdr_total_length(r->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
         fail_now(r, 411, "length_required", "send a Content-Length instead of a Transfer-Encoding");
         return false;
@@ -104,7 +110,9 @@ static bool head_is_sound(struct request *r, const char *method) {
 }
 
 static bool length_is_allowed(struct request *r) {
-    uint64_t max = r->route != NULL && (r->route->flags & ROUTE_STREAM) ? r->http->o.upload_max_bytes : BODY_MAX;
+    unsigned flags = r->route->flags;
+    uint64_t max = flags & ROUTE_AUTH ? BODY_MAX : STRANGER_MAX;
+    if (flags & ROUTE_STREAM) max = r->http->o.upload_max_bytes;
     if (r->length <= max) return true;
     fail_now(r, 413, "too_large", "the body is larger than the limit");
     return false;

@@ -18,7 +18,7 @@
 #define RX_BYTES         2048         // kept a socket, for frames that come in pieces
 #define SERVICE_BYTES    (32 * 1024)  // one for all: what is read at once
 #define TX_BYTES         (256 * 1024) // at most so much is given to the system at once
-#define HEADERS_BYTES    8192         // of one request
+#define HEADERS_BYTES    16384        // of one request, while it is being read
 #define KEEP_ALIVE_S     75
 #define REFUSE_ABOVE     64 // past the limit this many are answered with 503, more are just closed
 #define CLOSE_MS         50

@@ -62,6 +62,8 @@ void socket_review_reading(struct socket *s) {
     lws_rx_flow_control(s->wsi, stop ? 0 : 1);
 }
 
+static size_t frame_max(const struct socket *s) { return s->state == SOCKET_NEW ? STRANGER_MAX : BODY_MAX; }
+
 // A frame may come in pieces: then it is gathered, else it is taken as it lies.
 void socket_receive(struct socket *s, const void *data, size_t n, bool binary) {
     s->heard_ms = loop_now_ms(s->http->o.loop);
@@ -70,11 +72,11 @@ void socket_receive(struct socket *s, const void *data, size_t n, bool binary) {
     if (binary) {
         socket_close(s, CLOSE_UNSUPPORTED, "text frames only");
     } else if (s->in.len == 0 && last) {
-        if (n <= BODY_MAX) socket_frame_in(s, data, n);
+        if (n <= frame_max(s)) socket_frame_in(s, data, n);
         else socket_close(s, CLOSE_TOO_BIG, "frame too large");
     } else {
         buf_add(&s->in, data, n);
-        if (!buf_ok(&s->in)) {
+        if (!buf_ok(&s->in) || s->in.len > frame_max(s)) {
             socket_close(s, CLOSE_TOO_BIG, "frame too large");
         } else if (last) {
             socket_frame_in(s, s->in.data, s->in.len);

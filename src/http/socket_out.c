@@ -1,6 +1,6 @@
 // Frames out: framing (RFC 6455, 5.2; a server's frames are not masked), gathering, writing.
 //
-//   81 nn            text, up to 125 bytes          89 00   ping
+//   81 nn            text, up to 125 bytes          89 nn   ping
 //   81 7e nnnn       … up to 65,535
 //   81 7f nnnnnnnn nnnnnnnn                        88 nn   close
 #include "http/socket.h"
@@ -52,7 +52,7 @@ void socket_frame_end(struct socket *s) {
 }
 
 void socket_ping(struct socket *s) {
-    static const uint8_t ping[2] = {0x89, 0};
+    static const uint8_t ping[] = {0x89, 5, 'b', 'a', 'r', 'i', 'd'}; // an empty pong would not be told to us
     buf_add(&s->out, ping, sizeof ping);
     mark_dirty(s);
 }
