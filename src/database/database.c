@@ -103,6 +103,11 @@ static bool disk_is_low(struct database *d) {
     return low;
 }
 
+void database_low_water(struct database *d, uint64_t bytes) {
+    d->options.low_water_bytes = bytes;
+    d->space_known = false;
+}
+
 enum err database_submit(struct database *d, struct db_unit *u) {
     ASSERT(u->run && u->done);
     if (d->closing) return error_set(&u->error, ERR_CLOSED, "the database is closing");

@@ -62,6 +62,9 @@ void database_close(struct database *d); // finishes what was submitted; `done`s
 // low-water mark for units that write and are not `frees_space`.
 enum err database_submit(struct database *d, struct db_unit *u);
 
+// Moves the low-water mark of the options.
+void database_low_water(struct database *d, uint64_t bytes);
+
 struct database_stats {
     uint64_t units, commits, failed, pending;
 };

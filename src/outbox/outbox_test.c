@@ -5,6 +5,7 @@
 #include "base/io.h"
 #include "database/test_database.h"
 
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -156,6 +157,11 @@ static void wait_until(struct fixture *f, bool (*until)(struct fixture *f)) {
 static bool all_quiet(struct fixture *f) { return outbox_idle(f->outbox); }
 static bool heard_enough(struct fixture *f) { return f->bus->heard_n >= f->want; }
 static bool turned_away_enough(struct fixture *f) { return f->bus->turned_away >= (int)f->want; }
+static bool nothing_waits(struct fixture *f) {
+    struct outbox_stats stats;
+    outbox_stats(f->outbox, &stats);
+    return stats.waiting == 0;
+}
 static bool refused_all(struct fixture *f) { return f->bus->refused == f->bus->refusals; }
 
 // ---- events
@@ -355,6 +361,57 @@ static void test_a_long_line_behind_a_held_key_stops_nobody_else(void **state) {
     assert_int_equal(f.bus->heard_n, 6001);
     for (int i = 0; i < 6000; i++)
         assert_int_equal(number_of(f.bus->heard[i + 1].payload), i);
+    tear_down(&f);
+}
+
+static enum err block_writing(struct db *db, void *arg) {
+    while (sem_wait(arg)) {
+    }
+    return ERR_OK;
+}
+
+static bool all_are_back(struct fixture *f) {
+    struct outbox_stats stats;
+    outbox_stats(f->outbox, &stats);
+    return stats.failed == 1 && stats.waiting == 100;
+}
+
+static void test_followers_wait_until_the_failed_attempt_is_written_down(void **state) {
+    struct fixture f;
+    sem_t go_on;
+    set_up(&f);
+    sem_init(&go_on, 0, 0);
+    f.io.wait_ms = 0; // it is due again at once
+    f.bus->refuse_key = "a";
+    f.bus->refusals = 1;
+    store(&f, 0, 100, "a");
+    struct test_unit block = test_unit_of(&f.db, block_writing, &go_on);
+    assert_int_equal(database_submit(f.db.d, &block.unit), ERR_OK);
+    start(&f);
+    wait_until(&f, all_are_back);
+    assert_int_equal(f.bus->heard_n, 0);
+    sem_post(&go_on);
+    wait_until(&f, all_quiet);
+    assert_int_equal(f.bus->heard_n, 100);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(number_of(f.bus->heard[i].payload), i);
+    tear_down(&f);
+    sem_destroy(&go_on);
+}
+
+// The safety check reads rows again that are in memory, on their way, or being deleted that very moment.
+static void test_looking_again_publishes_nothing_twice(void **state) {
+    struct fixture f;
+    set_up(&f);
+    f.options.safety_check_ms = 1;
+    start(&f);
+    for (int i = 0; i < 100; i++)
+        store(&f, i * 100, 100, NULL);
+    f.want = 10000;
+    wait_until(&f, heard_enough);
+    wait_until(&f, nothing_waits);
+    assert_int_equal(f.bus->heard_n, 10000);
+    assert_heard_in_order(&f, 0);
     tear_down(&f);
 }
 
@@ -666,6 +723,8 @@ int main(void) {
         cmocka_unit_test(test_an_event_without_key_and_payload_is_an_event),
         cmocka_unit_test(test_a_refused_event_is_tried_again_and_holds_its_key),
         cmocka_unit_test(test_a_long_line_behind_a_held_key_stops_nobody_else),
+        cmocka_unit_test(test_followers_wait_until_the_failed_attempt_is_written_down),
+        cmocka_unit_test(test_looking_again_publishes_nothing_twice),
         cmocka_unit_test(test_spent_attempts_park_the_event_and_let_its_key_go_on),
         cmocka_unit_test(test_a_parked_event_is_sent_on_when_told_while_the_producer_runs),
         cmocka_unit_test(test_a_parked_event_can_be_dropped),
