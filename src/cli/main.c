@@ -28,6 +28,7 @@ static const struct command commands[] = {
     {"read", "mark messages as read", cli_read},
     {"track", "the journey of a message", cli_track},
     {"status", "look at a running server", cli_status},
+    {"check", "verify a data directory, salvage a damaged one", cli_check},
     {"bench", "measure a server", cli_bench},
     {"parked", "events that gave up: list, show, retry, drop", cli_parked},
     {"routes", NULL, run_routes},

@@ -131,8 +131,8 @@ static void count_record(struct journal *j, const struct record_head *h, uint32_
     j->appended_records++;
 }
 
-enum err journal_append(struct journal *j, uint8_t kind, unsigned flags, uint32_t refers_to,
-                        const struct iovec *parts, int n, struct journal_ref *ref, jpos *pos) {
+enum err journal_append(struct journal *j, uint8_t kind, unsigned flags, uint32_t refers_to, const struct iovec *parts,
+                        int n, struct journal_ref *ref, jpos *pos) {
     ASSERT(kind != 0 && n >= 0 && j->replaying == NULL);
     uint64_t length = length_of(parts, n);
     if (length > RECORD_MAX) return ERR_TOO_LARGE;
@@ -156,8 +156,7 @@ enum err journal_append(struct journal *j, uint8_t kind, unsigned flags, uint32_
     gather(record + RECORD_BYTES, parts, n, size - RECORD_BYTES - length);
     record_seal(&h, j->current->salt, record);
     c->bytes.len += size;
-    if (ref != NULL)
-        *ref = (struct journal_ref){.segment = j->current->number, .offset = h.offset, .length = h.length};
+    if (ref != NULL) *ref = (struct journal_ref){.segment = j->current->number, .offset = h.offset, .length = h.length};
     count_record(j, &h, refers_to);
     if (pos != NULL) *pos = j->appended;
     return ERR_OK;

@@ -11,9 +11,9 @@
 struct io;
 
 enum finding_kind {
-    FINDING_NOTE,  // nothing is lost: a header copy to write again, a file that was never used
-    FINDING_TORN,  // the tail of the last batch: nothing in it was ever acknowledged
-    FINDING_LOST,  // damage: bytes that were durable and cannot be read
+    FINDING_NOTE, // nothing is lost: a header copy to write again, a file that was never used
+    FINDING_TORN, // the tail of the last batch: nothing in it was ever acknowledged
+    FINDING_LOST, // damage: bytes that were durable and cannot be read
 };
 
 struct finding {

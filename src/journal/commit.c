@@ -152,8 +152,8 @@ static enum err start_thread(struct commit *c) {
     return rc == 0 ? ERR_OK : ERR_LIMIT;
 }
 
-enum err commit_new(struct commit **out, struct loop *loop, struct journal *j, void (*durable)(void *arg),
-                    void *arg, struct error *e) {
+enum err commit_new(struct commit **out, struct loop *loop, struct journal *j, void (*durable)(void *arg), void *arg,
+                    struct error *e) {
     struct commit *c = calloc(1, sizeof *c);
     if (c == NULL) return error_set(e, ERR_NOMEM, "out of memory");
     c->loop = loop;

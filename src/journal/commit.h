@@ -11,8 +11,8 @@ struct commit;
 
 // `durable(arg)` runs on the loop thread after each batch, when journal_durable() has moved. A failed write or
 // sync ends the process there (die), naming the file.
-enum err commit_new(struct commit **out, struct loop *loop, struct journal *j, void (*durable)(void *arg),
-                    void *arg, struct error *e);
+enum err commit_new(struct commit **out, struct loop *loop, struct journal *j, void (*durable)(void *arg), void *arg,
+                    struct error *e);
 // Something was appended; cheap, call it as often as you like. What is pending is written when the loop is about to
 // block anyway; this only lets the disk begin sooner when there is much.
 void commit_kick(struct commit *c);

@@ -1,9 +1,9 @@
 // The commit thread on the real disk: everything appended becomes durable, in order, and is there afterwards.
-#include "base/test.h"
 #include "base/io.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/test.h"
 #include "journal/commit.h"
 
 #include <unistd.h>

@@ -9,30 +9,30 @@
 
 #include <pthread.h>
 
-#define SEGMENT_DEFAULT    (64u << 20)
-#define SEGMENT_MIN        (64u << 10)
-#define SEGMENT_MAX        (1u << 30)
-#define BATCH_MAX_DEFAULT  (16u << 20)
-#define LOW_WATER_DEFAULT  (256u << 20)
-#define URGENT_FACTOR      8 // urgent appends may take so many times batch_max
-#define OPEN_FILES_MAX     128
-#define SPACE_CHECK_BYTES  (16u << 20)
+#define SEGMENT_DEFAULT   (64u << 20)
+#define SEGMENT_MIN       (64u << 10)
+#define SEGMENT_MAX       (1u << 30)
+#define BATCH_MAX_DEFAULT (16u << 20)
+#define LOW_WATER_DEFAULT (256u << 20)
+#define URGENT_FACTOR     8 // urgent appends may take so many times batch_max
+#define OPEN_FILES_MAX    128
+#define SPACE_CHECK_BYTES (16u << 20)
 
 struct segment {
     uint32_t number;
-    uint32_t bytes;         // of the file
-    uint32_t end;           // where the next frame or record goes
-    int fd;                 // -1: closed to save descriptors
+    uint32_t bytes; // of the file
+    uint32_t end;   // where the next frame or record goes
+    int fd;         // -1: closed to save descriptors
     uint64_t salt;
-    jpos base;              // position of DATA_AT
-    uint64_t record_bytes;  // of all records in it
-    uint64_t live;          // of those that their owner needs
-    jpos released_at;       // what was appended when the last of them was released
-    uint64_t last_batch;    // the newest batch that is in it or before it
-    uint32_t *refs;         // sorted: segments that must go before this one may
+    jpos base;             // position of DATA_AT
+    uint64_t record_bytes; // of all records in it
+    uint64_t live;         // of those that their owner needs
+    jpos released_at;      // what was appended when the last of them was released
+    uint64_t last_batch;   // the newest batch that is in it or before it
+    uint32_t *refs;        // sorted: segments that must go before this one may
     uint32_t ref_count, ref_cap;
-    uint32_t pins;          // a write or a scan needs fd
-    uint64_t used_at;       // for closing the file least recently read
+    uint32_t pins;    // a write or a scan needs fd
+    uint64_t used_at; // for closing the file least recently read
 };
 
 // Records of one batch: all in one segment, so that a batch is one write and one sync, and a segment is begun
@@ -131,7 +131,7 @@ enum err journal_seal(struct journal *j, struct error *e);
 
 // read.c
 enum err journal_file(struct journal *j, struct segment *s); // opens s->fd when it is closed
-void journal_close_file(struct journal *j); // one that nobody needs now
+void journal_close_file(struct journal *j);                  // one that nobody needs now
 
 // space.c
 void space_record(struct journal *j, struct segment *s, uint32_t length, unsigned flags);

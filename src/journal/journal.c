@@ -107,7 +107,7 @@ static enum err take_lock(struct journal *j, bool create, struct error *e) {
         return segment_error(e, err, "open", path);
     }
     err = j->io->v->lock(j->io, j->lock_fd);
-    if (err == ERR_LOCKED) return error_set(e, err, "the journal in %s is in use by another barid", j->dir);
+    if (err == ERR_LOCKED) return error_set(e, err, "the directory %s is in use by another barid", j->dir);
     return err == ERR_OK ? ERR_OK : segment_error(e, err, "lock", path);
 }
 

@@ -43,11 +43,11 @@ struct journal_ref {
 };
 
 struct journal_options {
-    const char *dir;             // below the io's root, e.g. "journal"
-    uint64_t segment_bytes;      // 0: 64 MiB
-    uint64_t low_water_bytes;    // 0: 256 MiB, or 5 % of the file system if that is less
-    uint64_t batch_max_bytes;    // 0: 16 MiB pending at most; beyond it appends give ERR_BUSY
-    bool repair;                 // salvage damaged segments instead of refusing
+    const char *dir;          // below the io's root, e.g. "journal"
+    uint64_t segment_bytes;   // 0: 64 MiB
+    uint64_t low_water_bytes; // 0: 256 MiB, or 5 % of the file system if that is less
+    uint64_t batch_max_bytes; // 0: 16 MiB pending at most; beyond it appends give ERR_BUSY
+    bool repair;              // salvage damaged segments instead of refusing
 };
 
 enum journal_flags {
@@ -60,8 +60,8 @@ struct journal_record {
     struct journal_ref ref;
     const uint8_t *payload; // valid during the call only
     uint32_t length;
-    uint8_t flags;       // as appended (JOURNAL_EPHEMERAL)
-    uint32_t refers_to;  // as stored, see journal_append
+    uint8_t flags;      // as appended (JOURNAL_EPHEMERAL)
+    uint32_t refers_to; // as stored, see journal_append
 };
 
 // Called for each valid record in order during open. An error stops the opening.
@@ -82,8 +82,8 @@ void journal_close(struct journal *j); // pending appends are lost: end the batc
 // be in its file when the replacement's is gone. While a compaction runs (journal_compact_next to deletion) the
 // journal does this by itself for everything that is appended without JOURNAL_EPHEMERAL.
 // ERR_FULL, ERR_BUSY (batch_max_bytes), ERR_TOO_LARGE (512 MiB); ERR_IO: the disk has failed, end the process.
-enum err journal_append(struct journal *j, uint8_t kind, unsigned flags, uint32_t refers_to,
-                        const struct iovec *parts, int n, struct journal_ref *ref, jpos *pos);
+enum err journal_append(struct journal *j, uint8_t kind, unsigned flags, uint32_t refers_to, const struct iovec *parts,
+                        int n, struct journal_ref *ref, jpos *pos);
 // The owner no longer needs this record.
 void journal_release(struct journal *j, const struct journal_ref *ref);
 // During replay: this record turned out to be ephemeral, about `refers_to`. Those appended with JOURNAL_EPHEMERAL
@@ -115,8 +115,7 @@ void journal_chore_end(struct journal *j, struct journal_chore *c);
 // The segment whose live records should move next, when garbage outweighs live data; 0 when none. The owner
 // calls journal_scan on it, appends what it still needs again, and releases the old records.
 uint32_t journal_compact_next(struct journal *j);
-enum err journal_scan(struct journal *j, uint32_t segment, journal_replay_fn *each, void *arg,
-                      struct error *e);
+enum err journal_scan(struct journal *j, uint32_t segment, journal_replay_fn *each, void *arg, struct error *e);
 // The same in parts of about max_bytes, so that the loop is never held long: *offset is 0 at first, and 0 again
 // after the last part.
 enum err journal_scan_part(struct journal *j, uint32_t segment, uint32_t *offset, uint32_t max_bytes,

@@ -119,8 +119,8 @@ static inline bool owner_live(const struct owner *o, uint32_t item) {
 
 static inline enum err owner_ack(struct owner *o, uint32_t item) {
     struct owner_item *it = &o->items[item];
-    enum err err = owner_append(o, OWNER_ACK, JOURNAL_URGENT | JOURNAL_EPHEMERAL, item, it->ref.segment, 0, NULL,
-                                &it->acked_at);
+    enum err err =
+        owner_append(o, OWNER_ACK, JOURNAL_URGENT | JOURNAL_EPHEMERAL, item, it->ref.segment, 0, NULL, &it->acked_at);
     if (err != ERR_OK) return err;
     it->acked = true;
     journal_release(o->j, &it->ref);

@@ -76,7 +76,8 @@ enum err journal_read(struct journal *j, const struct journal_ref *ref, struct b
         if (err != ERR_OK) return err;
     }
     struct record_head h;
-    if (!record_decode(&h, ref->offset, to) || h.kind == 0 || h.length != ref->length || !record_verify(&h, s->salt, to))
+    if (!record_decode(&h, ref->offset, to) || h.kind == 0 || h.length != ref->length ||
+        !record_verify(&h, s->salt, to))
         return ERR_CORRUPT;
     memmove(to, to + RECORD_BYTES, ref->length);
     out->len = ref->length;

@@ -56,8 +56,8 @@ static void report_to_log(const struct finding *f) {
              f->file, (unsigned long long)f->offset, (unsigned long long)f->bytes, f->what);
 }
 
-enum err recovery_report(struct recovery *r, enum finding_kind kind, uint32_t number, uint64_t offset,
-                         uint64_t bytes, const char *what) {
+enum err recovery_report(struct recovery *r, enum finding_kind kind, uint32_t number, uint64_t offset, uint64_t bytes,
+                         const char *what) {
     struct finding f = {.kind = kind, .offset = offset, .bytes = bytes, .what = what};
     segment_path(r->j->dir, number, f.file);
     if (kind == FINDING_LOST && r->how->mode == RECOVERY_REFUSE)
@@ -214,12 +214,8 @@ static enum err remove_unused(struct recovery *r, struct inventory *v) {
 
 static enum err write_stand_in(struct recovery *r, uint32_t number, uint32_t covers) {
     struct journal *j = r->j;
-    struct header h = {.number = number,
-                       .size = DATA_AT,
-                       .flags = HEADER_RETIRED,
-                       .covers = covers,
-                       .jpos = r->at,
-                       .batch = r->batch};
+    struct header h = {
+        .number = number, .size = DATA_AT, .flags = HEADER_RETIRED, .covers = covers, .jpos = r->at, .batch = r->batch};
     int fd;
     enum err err = segment_create(j->io, j->dir, number, DATA_AT, 0, &fd, r->e);
     if (err != ERR_OK) return err;
@@ -358,8 +354,7 @@ static enum err take_all(struct recovery *r, struct inventory *v) {
 
 static enum err settle(struct recovery *r) {
     struct journal *j = r->j;
-    if (j->seg_count > 0 && j->segs[j->seg_count - 1]->number == j->last_number)
-        j->current = j->segs[j->seg_count - 1];
+    if (j->seg_count > 0 && j->segs[j->seg_count - 1]->number == j->last_number) j->current = j->segs[j->seg_count - 1];
     j->last_batch = r->batch;
     j->appended = j->durable = r->at;
     j->spare.next_number = j->last_number + 1;

@@ -35,8 +35,8 @@ enum err journal_open_as(struct journal **out, struct io *io, const struct journ
 enum err recover(struct journal *j, const struct recovery_options *how, struct error *e);
 
 // Reports; ERR_CORRUPT when it is damage and the mode is to refuse.
-enum err recovery_report(struct recovery *r, enum finding_kind kind, uint32_t number, uint64_t offset,
-                         uint64_t bytes, const char *what);
+enum err recovery_report(struct recovery *r, enum finding_kind kind, uint32_t number, uint64_t offset, uint64_t bytes,
+                         const char *what);
 
 // salvage.c: replays one segment that has data; `last`: no later segment has any.
 enum err recover_segment(struct recovery *r, struct segment *s, bool last);

@@ -16,8 +16,8 @@
 #define SEG3    "journal/0000000003.seg"
 
 struct places {
-    uint64_t second_item;        // index of the first item in segment 2
-    uint64_t last_frame, end;    // of segment 2: the last batch, and behind it
+    uint64_t second_item;     // index of the first item in segment 2
+    uint64_t last_frame, end; // of segment 2: the last batch, and behind it
     uint64_t sealed_end;
 };
 
@@ -29,7 +29,7 @@ struct outcome {
 
 struct table_row {
     const char *name;
-    bool sealed;        // closed cleanly first
+    bool sealed; // closed cleanly first
     void (*damage)(struct io_sim *sim, struct owner *o, const struct places *p);
     struct outcome expect; // records: RECORDS minus so many lost
 };
@@ -138,9 +138,7 @@ static void first_missing(struct io_sim *sim, struct owner *o, const struct plac
 static void second_missing(struct io_sim *sim, struct owner *o, const struct places *p) {
     assert_int_equal(io_sim_io(sim)->v->remove(io_sim_io(sim), SEG2), ERR_OK);
 }
-static void header_bad(struct io_sim *sim, struct owner *o, const struct places *p) {
-    set_byte(sim, SEG1, 20, 0xee);
-}
+static void header_bad(struct io_sim *sim, struct owner *o, const struct places *p) { set_byte(sim, SEG1, 20, 0xee); }
 static void header_copy_bad(struct io_sim *sim, struct owner *o, const struct places *p) {
     set_byte(sim, SEG1, HEADER_COPY_AT + 20, 0xee);
 }

@@ -29,7 +29,7 @@ struct seg_walk {
     struct segment *s;
     struct walk w;
     bool last;
-    bool first; // no frame seen yet
+    bool first;        // no frame seen yet
     uint64_t frame_at; // of the last frame
     bool done;
 };
@@ -211,7 +211,7 @@ static enum err lost_frame(struct seg_walk *sw, uint64_t *at, uint64_t used, uin
                          (unsigned long long)*at);
     }
     f.bytes = (uint32_t)(end - *at);
-    enum err err = lost(sw, *at, between, "the head of a batch");
+    enum err err = lost(sw, *at, between, "the head of a batch; its records are looked for one by one");
     if (err == ERR_OK && repairing(sw)) err = write_frame(sw, *at, &f);
     return err == ERR_OK ? good_frame(sw, at, &f) : err;
 }
@@ -249,7 +249,7 @@ static enum err finish(struct seg_walk *sw, uint64_t at) {
     sw->s->end = (uint32_t)at;
     enum err err = ERR_OK;
     bool changes = sw->r->how->mode != RECOVERY_CHECK;
-    if (changes && sw->last && !sw->first && !sw->r->last_was_empty) err = write_again(sw, at);
+    if (changes && sw->last && !sw->first) err = write_again(sw, at);
     if (sw->w.err != ERR_OK) return segment_error(sw->r->e, sw->w.err, "read", path);
     if (err != ERR_OK || !changes) return err;
     err = j->io->v->datasync(j->io, sw->s->fd);

@@ -20,9 +20,9 @@ enum err segment_create(struct io *io, const char *dir, uint32_t number, uint64_
                         struct error *e);
 
 struct segment_file {
-    struct header header;     // valid when state is HEADER_GOOD
-    enum header_state state;  // of the better copy
-    bool copy_damaged;        // one of the two is bad, or they differ
+    struct header header;    // valid when state is HEADER_GOOD
+    enum header_state state; // of the better copy
+    bool copy_damaged;       // one of the two is bad, or they differ
     uint64_t size;
 };
 enum err segment_inspect(struct io *io, int fd, struct segment_file *out);

@@ -374,7 +374,9 @@ void io_sim_free(struct io_sim *s) {
     free(s);
 }
 
-struct io *io_sim_io(struct io_sim *s) { return &s->io; }
+struct io *io_sim_io(struct io_sim *s) {
+    return &s->io;
+}
 
 uint64_t io_sim_random(struct io_sim *s, uint64_t below) { return sim_rng_below(&s->test_random, below); }
 
@@ -391,9 +393,7 @@ void io_sim_fail(struct io_sim *s, enum sim_op op, uint64_t n, enum err err, boo
 
 bool io_sim_failed(const struct io_sim *s) { return s->fault.struck; }
 
-void io_sim_die_at(struct io_sim *s, enum sim_op op, uint64_t n) {
-    s->power = (struct trigger){.op = op, .left = n};
-}
+void io_sim_die_at(struct io_sim *s, enum sim_op op, uint64_t n) { s->power = (struct trigger){.op = op, .left = n}; }
 
 bool io_sim_dead(const struct io_sim *s) { return s->dead; }
 

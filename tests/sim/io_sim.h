@@ -39,9 +39,9 @@ enum sim_op {
     SIM_SYNC_DIR,
     SIM_LIST,
     SIM_SPACE,
-    SIM_OPS,     // how many kinds there are
-    SIM_ANY,     // any of them but close and space
-    SIM_CHANGE,  // any that changes the disk: pwrite … sync_dir, and an open that creates
+    SIM_OPS,    // how many kinds there are
+    SIM_ANY,    // any of them but close and space
+    SIM_CHANGE, // any that changes the disk: pwrite … sync_dir, and an open that creates
 };
 
 struct io_sim;

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECTORS    (SIM_PAGE / SIM_SECTOR)
-#define ALL_DIRTY  0xffu
+#define SECTORS   (SIM_PAGE / SIM_SECTOR)
+#define ALL_DIRTY 0xffu
 
 uint64_t sim_rng_next(struct sim_rng *r) { // splitmix64
     uint64_t z = (r->state += 0x9e3779b97f4a7c15u);

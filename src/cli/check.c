@@ -1,0 +1,156 @@
+// barid check: is what a data directory holds sound? What would be lost, and, asked for, what can be saved?
+#include "journal/check.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "cli/check_media.h"
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define FINDINGS_SHOWN 1000 // more are counted, not listed
+
+static const char help[] =
+    "Usage: barid check --data DIR [--repair] [--json]\n"
+    "\n"
+    "Reads the journal of a data directory record by record, and every media file against the SHA-256 in its name.\n"
+    "Without --repair not a byte is changed. No server may be running on the directory.\n"
+    "\n"
+    "  --data DIR   the server's data directory; also BARID_DATA; default ./data\n"
+    "  --repair     salvage a damaged journal: every record that can be read is kept, what is lost is listed.\n"
+    "               Copy the directory first if you can. Segments that cannot be read at all are kept as *.damaged\n"
+    "  --json       one JSON object\n"
+    "\n"
+    "What is listed:\n"
+    "  note    nothing is lost\n"
+    "  torn    the end of a batch that was being written when the machine stopped; nothing in it was acknowledged\n"
+    "  lost    damage: acknowledged bytes that cannot be read any more. Media files cannot be repaired, only sent "
+    "again\n"
+    "\n"
+    "The database (barid.db) is SQLite's to check: sqlite3 DIR/barid.db 'PRAGMA integrity_check'\n"
+    "Exit code: 0 sound or repaired, 1 damaged or not checked, 2 wrong usage.\n";
+
+struct checking {
+    const char *data;
+    bool repair, json;
+    uint64_t shown;
+    json_t *findings;
+    struct check_result journal;
+    struct media_result media;
+};
+
+static void show(struct checking *c, const char *kind, const char *file, uint64_t offset, uint64_t bytes,
+                 const char *what) {
+    if (c->shown++ >= FINDINGS_SHOWN) return;
+    if (c->json) {
+        json_array_append_new(c->findings, json_pack("{s:s,s:s,s:I,s:I,s:s}", "kind", kind, "file", file, "offset",
+                                                     (json_int_t)offset, "bytes", (json_int_t)bytes, "what", what));
+        return;
+    }
+    printf("%-4s  %s", kind, file);
+    if (bytes > 0) printf("  bytes %llu to %llu", (unsigned long long)offset, (unsigned long long)(offset + bytes));
+    printf("  %s\n", what);
+}
+
+static void on_finding(void *arg, const struct finding *f) {
+    static const char *const kinds[] = {[FINDING_NOTE] = "note", [FINDING_TORN] = "torn", [FINDING_LOST] = "lost"};
+    show(arg, kinds[f->kind], f->file, f->offset, f->bytes, f->what);
+}
+
+static void on_media(void *arg, const char *file, uint64_t bytes, const char *what) {
+    show(arg, "lost", file, 0, bytes, what);
+}
+
+static void report_json(const struct checking *c, bool sound) {
+    json_t *o = json_pack("{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:O}", "sound", sound, "repaired",
+                          c->repair && c->journal.lost_ranges > 0, "journal", "segments",
+                          (json_int_t)c->journal.segments, "records", (json_int_t)c->journal.records, "record_bytes",
+                          (json_int_t)c->journal.record_bytes, "torn_bytes", (json_int_t)c->journal.torn_bytes,
+                          "lost_ranges", (json_int_t)c->journal.lost_ranges, "lost_bytes",
+                          (json_int_t)c->journal.lost_bytes, "media", "files", (json_int_t)c->media.files, "bytes",
+                          (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "findings", c->findings);
+    json_dumpf(o, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(o);
+}
+
+static void report_text(const struct checking *c, bool sound) {
+    const struct check_result *j = &c->journal;
+    if (c->shown > FINDINGS_SHOWN) printf("and %llu more\n", (unsigned long long)(c->shown - FINDINGS_SHOWN));
+    printf("journal: %llu segments, %llu records, %llu bytes", (unsigned long long)j->segments,
+           (unsigned long long)j->records, (unsigned long long)j->record_bytes);
+    if (j->lost_ranges > 0)
+        printf(", %llu damaged places, %llu bytes %s", (unsigned long long)j->lost_ranges,
+               (unsigned long long)j->lost_bytes, c->repair ? "given up" : "would be lost");
+    printf("\nmedia:   %llu files, %llu bytes", (unsigned long long)c->media.files, (unsigned long long)c->media.bytes);
+    if (c->media.damaged > 0) printf(", %llu damaged", (unsigned long long)c->media.damaged);
+    if (sound) puts(c->repair && j->lost_ranges > 0 ? "\nrepaired" : "\nsound");
+    else puts(j->lost_ranges > 0 && !c->repair ? "\ndamaged: `barid check --repair` salvages the rest" : "\ndamaged");
+}
+
+static enum err check(struct checking *c, struct io *io, struct error *e) {
+    enum err err = journal_check(io, "journal", c->repair, on_finding, c, &c->journal, e);
+    if (err != ERR_OK && err != ERR_CORRUPT) return err;
+    return check_media(io, "media", on_media, c, &c->media, e);
+}
+
+static int run(struct checking *c) {
+    struct stat info;
+    struct error e = {0};
+    struct io *io;
+    if (stat(c->data, &info) != 0 || !S_ISDIR(info.st_mode)) { // io_os_new would make it
+        fprintf(stderr, "barid check: there is no directory %s\n", c->data);
+        return 1;
+    }
+    enum err err = io_os_new(&io, c->data, &e);
+    if (err == ERR_OK) {
+        err = check(c, io, &e);
+        io_os_free(io);
+    }
+    if (err != ERR_OK) {
+        fprintf(stderr, "barid check: %s\n", e.text[0] != 0 ? e.text : err_text(err));
+        return 1;
+    }
+    bool sound = (c->journal.lost_ranges == 0 || c->repair) && c->media.damaged == 0;
+    if (c->json) report_json(c, sound);
+    else report_text(c, sound);
+    return sound ? 0 : 1;
+}
+
+static int parse(struct checking *c, int argc, char **argv) {
+    static const struct option options[] = {{"data", required_argument, NULL, 'd'},
+                                            {"repair", no_argument, NULL, 'r'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    const char *from_environment = getenv("BARID_DATA");
+    c->data = from_environment != NULL && from_environment[0] != 0 ? from_environment : "data";
+    optind = 0;
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (o) {
+        case 'd': c->data = optarg; break;
+        case 'r': c->repair = true; break;
+        case 'j': c->json = true; break;
+        case 'h': fputs(help, stdout); return 0;
+        default: return EXIT_USAGE;
+        }
+    }
+    if (optind == argc) return -1;
+    fprintf(stderr, "barid check: \"%s\" is not understood; try --help\n", argv[optind]);
+    return EXIT_USAGE;
+}
+
+int cli_check(int argc, char **argv) {
+    struct checking c = {0};
+    log_set_level(LOG_ERROR);
+    int code = parse(&c, argc, argv);
+    if (code >= 0) return code;
+    c.findings = json_array();
+    code = run(&c);
+    json_decref(c.findings);
+    return code;
+}
