@@ -104,7 +104,7 @@ static bool disk_is_low(struct database *d) {
 }
 
 void database_low_water(struct database *d, uint64_t bytes) {
-    d->options.low_water_bytes = bytes;
+    d->options.low_water_bytes = bytes ? bytes : DEFAULT_LOW_WATER;
     d->space_known = false;
 }
 

@@ -1,3 +1,4 @@
+// Applying the numbered migrations that a database lacks. See migrate.c.
 #ifndef BARID_DATABASE_MIGRATE_H
 #define BARID_DATABASE_MIGRATE_H
 

@@ -200,7 +200,9 @@ enum err datastore_open(struct datastore **out, struct loop *loop, const char *d
     return ERR_OK;
 }
 
-void datastore_low_water(struct datastore *d, uint64_t bytes) { d->low_water_bytes = bytes; }
+void datastore_low_water(struct datastore *d, uint64_t bytes) {
+    d->low_water_bytes = bytes ? bytes : DEFAULT_LOW_WATER;
+}
 
 void datastore_close(struct datastore *d) {
     if (!d) return;

@@ -27,7 +27,7 @@ enum err datastore_open(struct datastore **out, struct loop *loop, const char *d
 // Work in flight ends by itself later; its callbacks are not called any more. Writers and readers that are
 // still there are their owners' to free.
 void datastore_close(struct datastore *d);
-// Free disk space below which uploads get ERR_FULL; 64 MiB unless set.
+// Free disk space below which uploads get ERR_FULL. 0, and unless set: 64 MiB.
 void datastore_low_water(struct datastore *d, uint64_t bytes);
 
 // ---- writing: write … write, then finish or abort. One call in flight a writer; `max_bytes` bounds it.
