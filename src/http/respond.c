@@ -139,8 +139,10 @@ static bool begin_answer(struct request *r, int status) {
         request_free_if_done(r);
         return false;
     }
-    // A body that is refused half way is not waited for.
-    if (!r->body_complete && r->length > BODY_MAX) r->keep_alive = false;
+    // A body that is refused half way is not waited for when it is large, or when its sender waits for us.
+    char expects[32];
+    if (!r->body_complete && (r->length > BODY_MAX || request_header(r, WSI_TOKEN_HTTP_EXPECT, expects, sizeof expects)))
+        r->keep_alive = false;
     if (r->http->draining) r->keep_alive = false;
     return true;
 }
@@ -215,6 +217,9 @@ static int finish(struct request *r) {
 
 int request_writable(struct request *r) {
     if (!r->answered) return 0;
+    // On a connection that is to be kept the rest of the body goes first, and its end calls again: libwebsockets
+    // spins for ever over a transaction that is completed before its body.
+    if (r->keep_alive && !r->body_complete) return 0;
     if (r->out.len > 0) {
         int n = lws_write(r->wsi, r->out.data, r->out.len, LWS_WRITE_HTTP);
         if (n < 0) return -1;
