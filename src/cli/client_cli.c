@@ -7,6 +7,7 @@
 #include "client/progress.h"
 
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ static const struct option common[] = {{"server", required_argument, NULL, OPTIO
 #define COMMON (sizeof common / sizeof *common)
 
 static void set_defaults(struct client_cli *cli, const char *name) {
+    signal(SIGPIPE, SIG_IGN); // `barid read --all | head` is to do its work all the same
     memset(cli, 0, sizeof *cli);
     cli->name = name;
     cli->server = getenv("BARID_SERVER");
@@ -47,8 +49,8 @@ static bool take_common(struct client_cli *cli, int value) {
     }
 }
 
-bool cli_client_options(struct client_cli *cli, const struct client_command *command, int argc, char **argv,
-                        int *first, int *exit_code) {
+bool cli_client_options(struct client_cli *cli, const struct client_command *command, int argc, char **argv, int *first,
+                        int *exit_code) {
     struct option all[COMMON + OWN_OPTIONS_MAX + 1] = {0};
     set_defaults(cli, argv[0]);
     memcpy(all, common, sizeof common);
@@ -68,10 +70,8 @@ bool cli_client_options(struct client_cli *cli, const struct client_command *com
         if (value == '?' || value == ':')
             snprintf(complaint, sizeof complaint, value == ':' ? "%.100s wants a value" : "there is no option %.100s",
                      argv[optind - 1]);
-        else if (command->take(command->arg, value, optarg))
-            continue;
-        else
-            snprintf(complaint, sizeof complaint, "'%.100s' is not what that option wants", optarg ? optarg : "");
+        else if (command->take(command->arg, value, optarg)) continue;
+        else snprintf(complaint, sizeof complaint, "'%.100s' is not what that option wants", optarg ? optarg : "");
         cli_usage(cli, complaint);
         return false;
     }

@@ -15,10 +15,10 @@
 #define EXIT_FAILED 1
 #define EXIT_LATER  75
 
-#define CLIENT_OPTIONS_HELP                                                                              \
-    "  --server URL     the service (default: $BARID_SERVER or http://127.0.0.1:8080)\n"                 \
-    "  --as USER        which user's profile (default: $BARID_USER, or the only one there is)\n"         \
-    "  --json           one JSON object a line\n"                                                        \
+#define CLIENT_OPTIONS_HELP                                                                                            \
+    "  --server URL     the service (default: $BARID_SERVER or http://127.0.0.1:8080)\n"                               \
+    "  --as USER        which user's profile (default: $BARID_USER, or the only one there is)\n"                       \
+    "  --json           one JSON object a line\n"                                                                      \
     "  --help           this text\n"
 
 struct client_cli {
@@ -37,8 +37,8 @@ struct client_command {
     void *arg;
 };
 // Parses; `*first` becomes the index of the first operand. False: over, with this exit code.
-bool cli_client_options(struct client_cli *cli, const struct client_command *command, int argc, char **argv,
-                        int *first, int *exit_code);
+bool cli_client_options(struct client_cli *cli, const struct client_command *command, int argc, char **argv, int *first,
+                        int *exit_code);
 int cli_usage(const struct client_cli *cli, const char *complaint);
 int cli_fail(const struct client_cli *cli, const struct error *e); // says it; the exit code that fits
 // cli_fail is said already when false.

@@ -24,9 +24,8 @@ struct conversation_options {
 };
 
 enum { TITLE = 256, ID_OPTION };
-static const struct option own[] = {{"title", required_argument, NULL, TITLE},
-                                    {"id", required_argument, NULL, ID_OPTION},
-                                    {0}};
+static const struct option own[] = {
+    {"title", required_argument, NULL, TITLE}, {"id", required_argument, NULL, ID_OPTION}, {0}};
 
 static bool take(void *arg, int value, const char *text) {
     struct conversation_options *o = arg;
@@ -94,10 +93,8 @@ static int make(const struct client_cli *cli, struct client *c, const struct con
     char id[NAME_MAX_LENGTH + 1];
     struct id fresh = id_new(c->io); // made here, so that a try after a lost answer makes no second one
     id_format(&fresh, id);
-    if (o->id)
-        snprintf(id, sizeof id, "%s", o->id);
-    else if (!o->title)
-        conversation_id_derive(sorted, id);
+    if (o->id) snprintf(id, sizeof id, "%s", o->id);
+    else if (!o->title) conversation_id_derive(sorted, id);
     json_t *body = json_pack("{s:s, s:o}", "conversation_id", id, "members", sorted);
     if (o->title) json_object_set_new(body, "title", json_string(o->title));
     int code = ask(cli, c, "POST", "/conversation", body);
@@ -124,7 +121,8 @@ int cli_conversation(int argc, char **argv) {
     struct conversation_options o = {0};
     struct client c;
     int first, code;
-    if (!cli_client_options(&cli, &(struct client_command){help, own, take, &o}, argc, argv, &first, &code)) return code;
+    if (!cli_client_options(&cli, &(struct client_command){help, own, take, &o}, argc, argv, &first, &code))
+        return code;
     if (argc == first) return cli_usage(&cli, "it wants: list, new MEMBER… or show ID");
     if (!cli_open(&cli, &c, &code)) return code;
     code = run(&cli, &c, &o, argv + first, argc - first);

@@ -11,14 +11,15 @@
 
 #define TIMEOUT_MS 10000
 
-static const char help[] =
-    "barid inbox: fetch what waits at the service, store it here, and list what is unread\n"
-    "\n"
-    "  --all              list all messages, not only unread ones\n"
-    "  --conversation ID  only of this conversation\n"
-    "  --offline          do not ask the service\n"
-    "  --downloads DIR    where media are saved (default: in the profile)\n"
-    "  --timeout S        give up asking after S seconds (default: 10)\n" CLIENT_OPTIONS_HELP;
+static const char help[] = "barid inbox: fetch what waits at the service, store it here, and list what is unread\n"
+                           "\n"
+                           "Ticks of your own messages that came meanwhile are shown first.\n"
+                           "\n"
+                           "  --all              list all messages, not only unread ones\n"
+                           "  --conversation ID  only of this conversation\n"
+                           "  --offline          do not ask the service\n"
+                           "  --downloads DIR    where media are saved (default: in the profile)\n"
+                           "  --timeout S        give up asking after S seconds (default: 10)\n" CLIENT_OPTIONS_HELP;
 
 struct inbox {
     struct client_cli cli;
@@ -48,14 +49,26 @@ static bool take(void *arg, int value, const char *text) {
     }
 }
 
-static void on_progress(void *arg, const char *name, uint64_t done, uint64_t total) {
-    cli_progress(name, done, total);
+static void on_progress(void *arg, const char *name, uint64_t done, uint64_t total) { cli_progress(name, done, total); }
+
+static void on_receipt(void *arg, const struct entry *receipt) {
+    struct inbox *o = arg;
+    struct out_message m;
+    if (o->cli.json || store_outbox_get(o->c.store, receipt->message_id, &m, NULL)) return;
+    char label[LABEL_MAX], reads_text[64] = "";
+    size_t reads, readers;
+    label_of(&o->c, m.conversation_id, label);
+    enum tick tick = label_tick(&o->c, &m, &reads, &readers);
+    if (reads > 0 && reads < readers) snprintf(reads_text, sizeof reads_text, "read by %zu of %zu", reads, readers);
+    render_out_message(&o->b, o->cli.out, &m, label, tick, reads_text);
+    cli_text(&o->b);
+    out_message_release(&m);
 }
 
 static enum err fetch(struct inbox *o, struct error *e) {
     char path[PROFILE_PATH_MAX];
     struct io *downloads;
-    struct receive_events events = {.progress = on_progress, .arg = o};
+    struct receive_events events = {.receipt = on_receipt, .progress = on_progress, .arg = o};
     enum err err = client_need_login(&o->c, e);
     if (!err) err = cli_downloads(&o->c, o->downloads, &downloads, path, sizeof path, e);
     if (err) return err;
@@ -84,8 +97,7 @@ static bool list_one(void *arg, const struct in_message *m) {
 static int run(struct inbox *o) {
     struct error fetching = {0}, e = {0};
     if (!o->offline) fetch(o, &fetching);
-    enum err err =
-        store_message_each(o->c.store, o->all ? INBOX_ALL : INBOX_UNREAD, o->conversation, list_one, o, &e);
+    enum err err = store_message_each(o->c.store, o->all ? INBOX_ALL : INBOX_UNREAD, o->conversation, list_one, o, &e);
     if (err) return cli_fail(&o->cli, &e);
     if (!o->listed && !o->cli.json) puts(o->all ? "no messages" : "nothing unread");
     // What is here is shown all the same.

@@ -89,8 +89,6 @@ void line_input_free(struct line_input *in) {
     if (!in) return;
     in->ended = true;
     buf_release(&in->b);
-    if (in->polling)
-        uv_close((uv_handle_t *)&in->poll, on_closed);
-    else if (!in->file.posted)
-        free(in);
+    if (in->polling) uv_close((uv_handle_t *)&in->poll, on_closed);
+    else if (!in->file.posted) free(in);
 }

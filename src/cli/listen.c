@@ -100,7 +100,8 @@ static void show_out(struct listen *l, const struct out_message *m, enum tick ti
     if (l->cli.json) {
         json_t *object = cli_json_out(m, tick);
         json_object_set_new(object, "event", json_string("state"));
-        if (receipt && *receipt->by_user_id) json_object_set_new(object, "by_user_id", json_string(receipt->by_user_id));
+        if (receipt && *receipt->by_user_id)
+            json_object_set_new(object, "by_user_id", json_string(receipt->by_user_id));
         if (receipt) {
             char at[TIME_TEXT];
             time_format_ms(receipt->at, at);
@@ -166,6 +167,11 @@ static bool last_position(void *arg, const struct out_message *m) {
     return true;
 }
 
+// Nobody reads what is shown any more: it must not count as read.
+static void stop_if_unheard(struct listen *l) {
+    if (ferror(stdout)) loop_stop(l->loop);
+}
+
 static void on_message(void *arg, const struct in_message *m) {
     struct listen *l = arg;
     if (!l->to && !l->conversation) snprintf(l->target, sizeof l->target, "%s", m->conversation_id);
@@ -173,12 +179,14 @@ static void on_message(void *arg, const struct in_message *m) {
         json_t *object = cli_json_in(m);
         json_object_set_new(object, "event", json_string("message"));
         cli_json(object);
+        stop_if_unheard(l);
         return;
     }
     char label[LABEL_MAX];
     label_beside(&l->c, m->conversation_id, m->by_user_id, label);
     render_in_message(&l->b, l->cli.out, m, label);
     cli_text(&l->b);
+    stop_if_unheard(l);
 }
 
 static void on_receipt(void *arg, const struct entry *receipt) {
@@ -232,10 +240,8 @@ static void on_line(void *arg, char *text) {
     }
     struct out_message m = {.text = text};
     snprintf(m.conversation_id, sizeof m.conversation_id, "%s", l->target);
-    if (outbox_create(&l->c, &m, &e))
-        notice(l, "trouble", e.text);
-    else
-        live_look(l->live);
+    if (outbox_create(&l->c, &m, &e)) notice(l, "trouble", e.text);
+    else live_look(l->live);
 }
 
 static void on_input_end(void *arg) {
@@ -250,7 +256,8 @@ static enum err set_target(struct listen *l, struct error *e) {
     char *copy = strdup(l->to), *users[TO_MAX], *rest = copy;
     int n = 0;
     for (char *user; copy && n < TO_MAX && (user = strsep(&rest, ",")) != NULL;) users[n++] = user;
-    enum err err = copy ? cli_conversation_with(&l->c, users, n, l->target, e) : error_set(e, ERR_NOMEM, "out of memory");
+    enum err err =
+        copy ? cli_conversation_with(&l->c, users, n, l->target, e) : error_set(e, ERR_NOMEM, "out of memory");
     free(copy);
     return err;
 }
@@ -274,11 +281,14 @@ static void watch_signals(struct listen *l) {
 static void go(struct listen *l, struct io *downloads, const char *path) {
     struct error e = {0};
     bool lines = isatty(STDIN_FILENO) || *l->target;
-    struct live_options o = {
-        .client = &l->c, .loop = l->loop, .downloads = downloads, .downloads_path = path,
-        .mark_read = !l->no_read && (l->read || l->cli.out_tty), .once = l->once && !lines,
-        .events = {on_connected, on_disconnected, on_drained, on_message, on_receipt, on_outbox_changed, on_trouble,
-                   on_ended, l}};
+    struct live_options o = {.client = &l->c,
+                             .loop = l->loop,
+                             .downloads = downloads,
+                             .downloads_path = path,
+                             .mark_read = !l->no_read && (l->read || l->cli.out_tty),
+                             .once = l->once && !lines,
+                             .events = {on_connected, on_disconnected, on_drained, on_message, on_receipt,
+                                        on_outbox_changed, on_trouble, on_ended, l}};
     store_outbox_each(l->c.store, 0, false, last_position, l, NULL);
     if (live_new(&l->live, &o, &e)) {
         l->code = cli_fail(&l->cli, &e);
@@ -322,8 +332,7 @@ int cli_listen(int argc, char **argv) {
         free(l);
         return code;
     }
-    if (argc > first)
-        code = cli_usage(&l->cli, "it wants no operand");
+    if (argc > first) code = cli_usage(&l->cli, "it wants no operand");
     else if (cli_open(&l->cli, &l->c, &code)) {
         buf_init(&l->b, 1 << 20);
         run(l);

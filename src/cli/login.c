@@ -37,8 +37,8 @@ static bool take(void *arg, int value, const char *text) {
 
 static void ask_session(struct client *c, const char *password, const char *device_name, const char *device_id,
                         struct answer *a) {
-    json_t *body = json_pack("{s:s, s:s, s:s}", "user_id", c->profile.user_id, "password", password, "device_name",
-                             device_name);
+    json_t *body =
+        json_pack("{s:s, s:s, s:s}", "user_id", c->profile.user_id, "password", password, "device_name", device_name);
     if (!body) {
         answer_none(a, ERR_INVALID, "password and device name must be UTF-8");
         return;
@@ -80,10 +80,8 @@ static int login(const struct client_cli *cli, struct client *c, const struct lo
         ask_session(c, password, device_name, "", &a);
     }
     int code = 0;
-    if (answer_verdict(&a) != VERDICT_DONE)
-        code = cli_fail(cli, &a.error);
-    else if (keep_session(c, a.body, &e))
-        code = cli_fail(cli, &e);
+    if (answer_verdict(&a) != VERDICT_DONE) code = cli_fail(cli, &a.error);
+    else if (keep_session(c, a.body, &e)) code = cli_fail(cli, &e);
     else if (cli->json)
         cli_json(json_pack("{s:s, s:s, s:s, s:s}", "user_id", c->account.user_id, "device_id", c->account.device_id,
                            "server", c->profile.server, "expires_at", member_text(a.body, "expires_at", "")));
@@ -123,10 +121,8 @@ static int logout(const struct client_cli *cli, struct client *c) {
     if (verdict != VERDICT_DONE && verdict != VERDICT_LOGIN) return cli_fail(cli, &e);
     c->account.token[0] = c->account.device_id[0] = 0;
     if (store_account_set(c->store, &c->account, &e)) return cli_fail(cli, &e);
-    if (cli->json)
-        cli_json(json_pack("{s:s, s:b}", "user_id", c->profile.user_id, "logged_in", 0));
-    else
-        printf("%s is logged out here\n", c->profile.user_id);
+    if (cli->json) cli_json(json_pack("{s:s, s:b}", "user_id", c->profile.user_id, "logged_in", 0));
+    else printf("%s is logged out here\n", c->profile.user_id);
     return 0;
 }
 
@@ -134,7 +130,8 @@ int cli_logout(int argc, char **argv) {
     struct client_cli cli;
     struct client c;
     int first, code;
-    if (!cli_client_options(&cli, &(struct client_command){.help = logout_help}, argc, argv, &first, &code)) return code;
+    if (!cli_client_options(&cli, &(struct client_command){.help = logout_help}, argc, argv, &first, &code))
+        return code;
     if (argc > first) return cli_usage(&cli, "it wants no operand");
     if (!cli_open(&cli, &c, &code)) return code;
     code = logout(&cli, &c);
@@ -146,7 +143,8 @@ int cli_whoami(int argc, char **argv) {
     struct client_cli cli;
     struct client c;
     int first, code;
-    if (!cli_client_options(&cli, &(struct client_command){.help = whoami_help}, argc, argv, &first, &code)) return code;
+    if (!cli_client_options(&cli, &(struct client_command){.help = whoami_help}, argc, argv, &first, &code))
+        return code;
     if (argc > first) return cli_usage(&cli, "it wants no operand");
     if (!cli_open(&cli, &c, &code)) return code;
     bool logged_in = *c.account.token;
@@ -155,8 +153,7 @@ int cli_whoami(int argc, char **argv) {
                            "device_id", c.account.device_id, "logged_in", logged_in, "store", c.profile.dir));
     else if (logged_in)
         printf("%s at %s, device %s\n", c.account.user_id, c.profile.server, short_id(c.account.device_id));
-    else
-        printf("%s at %s, not logged in\n", c.account.user_id, c.profile.server);
+    else printf("%s at %s, not logged in\n", c.account.user_id, c.profile.server);
     client_release(&c);
     return logged_in ? 0 : EXIT_FAILED;
 }

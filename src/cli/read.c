@@ -66,11 +66,9 @@ static enum err collect(struct read_command *o, char **words, int n, struct erro
     return ERR_OK;
 }
 
-static enum err mark(struct read_command *o, const char *id, struct error *e) {
+static void show(struct read_command *o, const char *id) {
     struct in_message m;
-    enum err err = store_message_read(o->c.store, id, io_wall_ms(o->c.io), e);
-    if (!err) err = store_message_get(o->c.store, id, &m, e);
-    if (err) return err;
+    if (store_message_get(o->c.store, id, &m, NULL)) return;
     if (o->cli.json) {
         cli_json(cli_json_in(&m));
     } else {
@@ -83,13 +81,13 @@ static enum err mark(struct read_command *o, const char *id, struct error *e) {
         buf_release(&b);
     }
     in_message_release(&m);
-    return ERR_OK;
 }
 
 static int run(struct read_command *o, char **words, int n) {
     struct error e = {0};
     enum err err = collect(o, words, n, &e);
-    for (size_t i = 0; i < o->n && !err; i++) err = mark(o, o->ids[i], &e);
+    for (size_t i = 0; i < o->n && !err; i++) err = store_message_read(o->c.store, o->ids[i], io_wall_ms(o->c.io), &e);
+    for (size_t i = 0; i < o->n && !err; i++) show(o, o->ids[i]);
     if (!err) err = client_need_login(&o->c, &e);
     if (!err) err = inbox_tell_read(&o->c, cli_deadline(&o->c, o->timeout_ms), &e);
     return err ? cli_fail(&o->cli, &e) : 0;

@@ -43,12 +43,10 @@ struct send {
 };
 
 enum { CONVERSATION = 256, MEDIA, MEDIA_TYPE, NO_WAIT, TIMEOUT };
-static const struct option own[] = {{"conversation", required_argument, NULL, CONVERSATION},
-                                    {"media", required_argument, NULL, MEDIA},
-                                    {"media-type", required_argument, NULL, MEDIA_TYPE},
-                                    {"no-wait", no_argument, NULL, NO_WAIT},
-                                    {"timeout", required_argument, NULL, TIMEOUT},
-                                    {0}};
+static const struct option own[] = {
+    {"conversation", required_argument, NULL, CONVERSATION}, {"media", required_argument, NULL, MEDIA},
+    {"media-type", required_argument, NULL, MEDIA_TYPE},     {"no-wait", no_argument, NULL, NO_WAIT},
+    {"timeout", required_argument, NULL, TIMEOUT},           {0}};
 
 static bool take(void *arg, int value, const char *text) {
     struct send *s = arg;
@@ -106,12 +104,9 @@ static char *read_all(struct error *e) {
     char part[4096];
     for (size_t n; (n = fread(part, 1, sizeof part, stdin)) > 0;) buf_add(&b, part, n);
     char *text = NULL;
-    if (!buf_ok(&b))
-        error_field(e, "message_text", "longer than %d bytes", TEXT_MAX);
-    else if (b.len > 0 && memchr(b.data, 0, b.len))
-        error_field(e, "message_text", "must not hold zero bytes");
-    else
-        text = strdup(buf_cstr(&b));
+    if (!buf_ok(&b)) error_field(e, "message_text", "longer than %d bytes", TEXT_MAX);
+    else if (b.len > 0 && memchr(b.data, 0, b.len)) error_field(e, "message_text", "must not hold zero bytes");
+    else text = strdup(buf_cstr(&b));
     buf_release(&b);
     return text;
 }
@@ -143,10 +138,8 @@ static enum err prepare(struct send *s, char **words, int n, struct error *e) {
     enum err err = client_need_login(&s->c, e);
     if (!err) err = s->media ? set_media(s, e) : set_text(s, words[n - 1], e);
     if (err) return err;
-    if (s->conversation)
-        snprintf(s->m.conversation_id, sizeof s->m.conversation_id, "%s", s->conversation);
-    else
-        err = cli_conversation_with(&s->c, words, s->media ? n : n - 1, s->m.conversation_id, e);
+    if (s->conversation) snprintf(s->m.conversation_id, sizeof s->m.conversation_id, "%s", s->conversation);
+    else err = cli_conversation_with(&s->c, words, s->media ? n : n - 1, s->m.conversation_id, e);
     if (!err) label_of(&s->c, s->m.conversation_id, s->label);
     return err;
 }
@@ -154,8 +147,8 @@ static enum err prepare(struct send *s, char **words, int n, struct error *e) {
 static int deliver(struct send *s) {
     struct error e = {0};
     struct send_events events = {.changed = on_changed, .progress = on_progress, .arg = s};
-    enum err err = outbox_flush(&s->c, s->m.conversation_id, s->m.message_id, cli_deadline(&s->c, s->timeout_ms),
-                                &events, &e);
+    enum err err =
+        outbox_flush(&s->c, s->m.conversation_id, s->m.message_id, cli_deadline(&s->c, s->timeout_ms), &events, &e);
     if (s->line_open) fputc('\n', stdout);
     if (err) return cli_fail(&s->cli, &e);
     struct out_message now;

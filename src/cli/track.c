@@ -34,7 +34,8 @@ struct track {
 };
 
 enum { FOLLOW = 256, OFFLINE };
-static const struct option own[] = {{"follow", no_argument, NULL, FOLLOW}, {"offline", no_argument, NULL, OFFLINE}, {0}};
+static const struct option own[] = {
+    {"follow", no_argument, NULL, FOLLOW}, {"offline", no_argument, NULL, OFFLINE}, {0}};
 
 static bool take(void *arg, int value, const char *text) {
     struct track *t = arg;
@@ -94,7 +95,8 @@ static json_t *as_json(const struct track *t) {
     json_t *points = json_array();
     for (size_t i = 0; i < t->timeline.n; i++)
         json_array_append_new(points, timeline_point_json(&t->timeline.points[i]));
-    return json_pack("{s:s, s:b, s:o}", "message_id", t->id, "from_service", t->timeline.from_service, "points", points);
+    return json_pack("{s:s, s:b, s:o}", "message_id", t->id, "from_service", t->timeline.from_service, "points",
+                     points);
 }
 
 static int once(struct track *t) {
@@ -169,10 +171,8 @@ int cli_track(int argc, char **argv) {
     struct error e = {0};
     buf_init(&t.b, 4 << 20);
     timeline_init(&t.timeline);
-    if (store_resolve(t.c.store, argv[first], t.id, &e))
-        code = cli_fail(&t.cli, &e);
-    else
-        code = t.follow && !t.offline ? follow(&t) : once(&t);
+    if (store_resolve(t.c.store, argv[first], t.id, &e)) code = cli_fail(&t.cli, &e);
+    else code = t.follow && !t.offline ? follow(&t) : once(&t);
     timeline_release(&t.timeline);
     buf_release(&t.b);
     client_release(&t.c);

@@ -48,12 +48,9 @@ static int add(const struct client_cli *cli, const struct user_options *o, const
     web_free(web);
     json_decref(body);
     int code = 0;
-    if (answer_verdict(&a) != VERDICT_DONE)
-        code = cli_fail(cli, &a.error);
-    else if (cli->json)
-        cli_json(json_incref(a.body));
-    else
-        printf("%s is registered; `barid login %s` logs in\n", name, name);
+    if (answer_verdict(&a) != VERDICT_DONE) code = cli_fail(cli, &a.error);
+    else if (cli->json) cli_json(json_incref(a.body));
+    else printf("%s is registered; `barid login %s` logs in\n", name, name);
     answer_release(&a);
     return code;
 }
@@ -62,7 +59,8 @@ int cli_user(int argc, char **argv) {
     struct client_cli cli;
     struct user_options o = {0};
     int first, code;
-    if (!cli_client_options(&cli, &(struct client_command){help, own, take, &o}, argc, argv, &first, &code)) return code;
+    if (!cli_client_options(&cli, &(struct client_command){help, own, take, &o}, argc, argv, &first, &code))
+        return code;
     if (argc - first != 2 || strcmp(argv[first], "add") != 0) return cli_usage(&cli, "it wants: add NAME");
     return add(&cli, &o, argv[first + 1]);
 }

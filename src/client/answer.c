@@ -38,10 +38,8 @@ static void read_error(struct answer *a) {
     const char *reason = member_text(error, "reason", "");
     enum err code = err_of_status(a->status);
     if (!*reason) reason = err_text(code);
-    if (*field)
-        error_set(&a->error, code, "%s: %s", field, reason);
-    else
-        error_set(&a->error, code, "%s", reason);
+    if (*field) error_set(&a->error, code, "%s: %s", field, reason);
+    else error_set(&a->error, code, "%s", reason);
     snprintf(a->error.field, sizeof a->error.field, "%s", field);
 }
 

@@ -52,10 +52,11 @@ static void the_delay_has_full_jitter_and_a_floor(void **state) {
 
 static void the_reason_names_the_field(void **state) {
     struct answer a;
-    answer_set(&a, 422,
-               json_loads("{\"error\":{\"code\":\"invalid\",\"field\":\"message_text\",\"reason\":\"must not be empty\"}}",
-                          0, NULL),
-               0);
+    answer_set(
+        &a, 422,
+        json_loads("{\"error\":{\"code\":\"invalid\",\"field\":\"message_text\",\"reason\":\"must not be empty\"}}", 0,
+                   NULL),
+        0);
     assert_string_equal(a.error.text, "message_text: must not be empty");
     assert_string_equal(a.error.field, "message_text");
     assert_int_equal(a.error.code, ERR_INVALID);
@@ -77,7 +78,8 @@ static bool parse(const char *text, struct entry *out) {
 
 static void entries_are_read(void **state) {
     struct entry e;
-    assert_true(parse("{\"type\":\"message\",\"cursor\":3,\"message_id\":\"" ID "\",\"conversation_id\":\"a\",\"seq\":9,"
+    assert_true(parse("{\"type\":\"message\",\"cursor\":3,\"message_id\":\"" ID
+                      "\",\"conversation_id\":\"a\",\"seq\":9,"
                       "\"by_user_id\":\"alice\",\"kind\":\"media\",\"bytes\":7,"
                       "\"accepted_at\":\"1970-01-01T00:00:01.500Z\"}",
                       &e));
@@ -98,8 +100,10 @@ static void strange_entries_are_passed_over_and_never_become_paths(void **state)
     static const char *const strange[] = {
         "{\"type\":\"greeting\",\"cursor\":1,\"message_id\":\"" ID "\"}",
         "{\"type\":\"message\",\"cursor\":1,\"message_id\":\"../../etc\"}",
-        "{\"type\":\"message\",\"cursor\":1,\"message_id\":\"" ID "\",\"conversation_id\":\"../a\",\"by_user_id\":\"b\"}",
-        "{\"type\":\"message\",\"cursor\":1,\"message_id\":\"" ID "\",\"conversation_id\":\"a\",\"by_user_id\":\"\\u001b\"}",
+        "{\"type\":\"message\",\"cursor\":1,\"message_id\":\"" ID
+        "\",\"conversation_id\":\"../a\",\"by_user_id\":\"b\"}",
+        "{\"type\":\"message\",\"cursor\":1,\"message_id\":\"" ID
+        "\",\"conversation_id\":\"a\",\"by_user_id\":\"\\u001b\"}",
         "{\"type\":[],\"cursor\":1,\"message_id\":5}",
     };
     for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
@@ -133,7 +137,8 @@ static void servers_are_urls_of_hosts(void **state) {
     assert_int_equal(profile_server("http://127.0.0.1:8080/", out, sizeof out, NULL), ERR_OK);
     assert_string_equal(out, "http://127.0.0.1:8080");
     assert_int_equal(profile_server("https://[::1]:8443", out, sizeof out, NULL), ERR_OK);
-    static const char *const bad[] = {"", "http://", "http:///", "ftp://a", "a:80", "http://a/b", "http://u@h", "http://a b"};
+    static const char *const bad[] = {"",     "http://",    "http:///",   "ftp://a",
+                                      "a:80", "http://a/b", "http://u@h", "http://a b"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(profile_server(bad[i], out, sizeof out, NULL), ERR_INVALID);
 }

@@ -58,8 +58,8 @@ enum err client_need_login(const struct client *c, struct error *e) {
 uint64_t client_now_ms(const struct client *c) { return io_monotonic_ns(c->io) / 1000000; }
 void client_sleep(uint32_t ms) { uv_sleep(ms); }
 
-enum err client_call(struct client *c, const char *method, const char *path, const json_t *body,
-                     uint64_t deadline_ms, struct answer *a, struct error *e) {
+enum err client_call(struct client *c, const char *method, const char *path, const json_t *body, uint64_t deadline_ms,
+                     struct answer *a, struct error *e) {
     for (uint32_t attempts = 1;; attempts++) {
         web_call(c->web, method, path, body, a);
         enum verdict verdict = answer_verdict(a);

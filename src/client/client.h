@@ -3,9 +3,9 @@
 #define BARID_CLIENT_CLIENT_H
 
 #include "client/answer.h"
-#include "client/web.h"
 #include "client/profile.h"
 #include "client/store.h"
+#include "client/web.h"
 
 struct io;
 
@@ -29,8 +29,8 @@ enum err client_need_login(const struct client *c, struct error *e);
 
 // A call that may be repeated: tried again with full jitter until it is answered for good or `deadline_ms` (of
 // client_now_ms) has passed. ERR_OK when the answer is 2xx, else the answer's error.
-enum err client_call(struct client *c, const char *method, const char *path, const json_t *body,
-                     uint64_t deadline_ms, struct answer *a, struct error *e);
+enum err client_call(struct client *c, const char *method, const char *path, const json_t *body, uint64_t deadline_ms,
+                     struct answer *a, struct error *e);
 uint64_t client_now_ms(const struct client *c); // monotonic
 void client_sleep(uint32_t ms);
 

@@ -7,9 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int by_text(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
+static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
 json_t *members_sorted(const char *const *members, size_t n) {
     const char **sorted = calloc(n ? n : 1, sizeof *sorted);

@@ -25,10 +25,8 @@ static void describe(struct client *c, const char *conversation_id, const char *
     if (store_conversation(c->store, conversation_id, &known, NULL) == ERR_OK) {
         json_t *members = json_loads(known.members, 0, NULL);
         join_others(members, c->profile.user_id, sender, others);
-        if (*known.title)
-            snprintf(out, LABEL_MAX, "%s%.240s", in, known.title);
-        else if (*others)
-            snprintf(out, LABEL_MAX, "%s%.240s", with, others);
+        if (*known.title) snprintf(out, LABEL_MAX, "%s%.240s", in, known.title);
+        else if (*others) snprintf(out, LABEL_MAX, "%s%.240s", with, others);
         json_decref(members);
     }
     known_conversation_release(&known);
@@ -58,8 +56,7 @@ static bool is_of_two(struct client *c, const char *conversation_id, const char 
 
 void label_beside(struct client *c, const char *conversation_id, const char *by_user_id, char out[static LABEL_MAX]) {
     out[0] = 0;
-    if (!is_of_two(c, conversation_id, by_user_id))
-        describe(c, conversation_id, by_user_id, "in ", "with ", out);
+    if (!is_of_two(c, conversation_id, by_user_id)) describe(c, conversation_id, by_user_id, "in ", "with ", out);
 }
 
 static size_t count_readers(struct client *c, const char *conversation_id) {

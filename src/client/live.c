@@ -101,8 +101,8 @@ enum err live_new(struct live **out, const struct live_options *o, struct error 
     l->poll.fn = on_poll;
     list_init(&l->incoming);
     list_init(&l->lanes);
-    struct uplink_events events = {.cursor = on_cursor, .opened = on_opened, .closed = on_closed,
-                                   .frame = on_frame, .ended = on_ended, .arg = l};
+    struct uplink_events events = {
+        .cursor = on_cursor, .opened = on_opened, .closed = on_closed, .frame = on_frame, .ended = on_ended, .arg = l};
     enum err err = uplink_new(&l->uplink, o->loop, l->c->io, l->c->profile.server, l->c->account.token, &events, e);
     if (err) {
         free(l);

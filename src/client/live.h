@@ -14,7 +14,7 @@ struct live;
 struct live_events {
     void (*connected)(void *arg);
     void (*disconnected)(void *arg, const char *why, uint32_t retry_ms);
-    void (*drained)(void *arg); // all that waited has been received and stored
+    void (*drained)(void *arg);                              // all that waited has been received and stored
     void (*message)(void *arg, const struct in_message *m);  // stored, for the first time
     void (*receipt)(void *arg, const struct entry *receipt); // stored, for the first time
     void (*outbox_changed)(void *arg);                       // look into the store
@@ -35,8 +35,8 @@ struct live_options {
 };
 
 enum err live_new(struct live **out, const struct live_options *o, struct error *e);
-void live_free(struct live *l); // after loop_run
-void live_look(struct live *l); // something was put into the outbox
+void live_free(struct live *l);          // after loop_run
+void live_look(struct live *l);          // something was put into the outbox
 void live_end_when_done(struct live *l); // as if `once` had been asked for
 
 #endif

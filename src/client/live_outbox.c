@@ -63,12 +63,9 @@ static void settle(struct lane *lane, const struct answer *a) {
     if (e.code) live_trouble(l, &e);
     l->o.events.outbox_changed(l->o.events.arg);
     if (e.code && verdict != VERDICT_LATER) delay = 1000; // the answer could not be stored: ask again for it
-    if (verdict == VERDICT_LOGIN)
-        live_end(l, &a->error);
-    else if (verdict == VERDICT_LATER || e.code)
-        wait_for(lane, delay);
-    else
-        step(lane);
+    if (verdict == VERDICT_LOGIN) live_end(l, &a->error);
+    else if (verdict == VERDICT_LATER || e.code) wait_for(lane, delay);
+    else step(lane);
 }
 
 static void on_answer(void *arg, struct answer *a) {
@@ -104,12 +101,9 @@ static void take_prepared(struct lane *lane) {
     if (lane->conversation && made) client_learn_conversation(l->c, lane->made.body, NULL);
     if (lane->upload && uploaded) outbox_uploaded(l->c, &lane->m, &lane->uploaded, NULL);
     if (lane->orphan) return;
-    if (!made)
-        settle(lane, &lane->made);
-    else if (!uploaded)
-        settle(lane, &lane->uploaded);
-    else
-        ask(lane);
+    if (!made) settle(lane, &lane->made);
+    else if (!uploaded) settle(lane, &lane->uploaded);
+    else ask(lane);
 }
 
 static void prepare_done(struct loop_work *w) {
@@ -163,15 +157,13 @@ static void step(struct lane *lane) {
     l->o.events.outbox_changed(l->o.events.arg);
     lane->conversation = outbox_conversation_body(l->c, lane->conversation_id);
     lane->upload = outbox_needs_upload(l->c, &lane->m);
-    if (lane->conversation || lane->upload)
-        prepare(lane);
-    else
-        ask(lane);
+    if (lane->conversation || lane->upload) prepare(lane);
+    else ask(lane);
 }
 
 static bool has_lane(struct live *l, const char *conversation_id) {
     LIST_EACH(&l->lanes, n)
-        if (!strcmp(LIST_ITEM(n, struct lane, node)->conversation_id, conversation_id)) return true;
+    if (!strcmp(LIST_ITEM(n, struct lane, node)->conversation_id, conversation_id)) return true;
     return false;
 }
 
@@ -198,9 +190,7 @@ void live_outbox_scan(struct live *l) {
 void live_outbox_closed(struct live *l) {
     LIST_EACH_SAFE(&l->lanes, n) {
         struct lane *lane = LIST_ITEM(n, struct lane, node);
-        if (lane->stage == PREPARING)
-            lane->orphan = true;
-        else
-            lane_free(lane);
+        if (lane->stage == PREPARING) lane->orphan = true;
+        else lane_free(lane);
     }
 }

@@ -14,12 +14,12 @@ struct live {
     struct client *c;
     struct uplink *uplink;
     bool open, drained, told_drained, ended;
-    atomic_bool cancel; // work on the pool ends soon
+    atomic_bool cancel;   // work on the pool ends soon
     struct list incoming; // struct incoming, in the order of their cursors
     size_t incoming_count, fetching, saving;
-    struct list lanes; // struct lane, one a conversation that is being sent
-    size_t preparing; // lanes that work on the pool
-    size_t reading;   // read frames without an answer
+    struct list lanes;      // struct lane, one a conversation that is being sent
+    size_t preparing;       // lanes that work on the pool
+    size_t reading;         // read frames without an answer
     uint64_t read_after_ms; // no read frames before this time of the loop
     struct loop_timer poll;
     int64_t version; // of the store, as last seen

@@ -108,10 +108,8 @@ static void store(struct incoming *in, const char *media_path) {
     if (!err && fresh) l->o.events.message(l->o.events.arg, &m);
     in_message_release(&m);
     answer_release(&in->content);
-    if (err)
-        again(in, NULL, &e);
-    else
-        tell(in);
+    if (err) again(in, NULL, &e);
+    else tell(in);
 }
 
 // ---- media, on the pool ----------------------------------------------------------------------------------
@@ -205,12 +203,9 @@ static void take_receipt(struct incoming *in) {
 }
 
 static void begin(struct incoming *in) {
-    if (in->entry.type != ENTRY_IS_MESSAGE)
-        take_receipt(in);
-    else if (receive_has(in->live->c, &in->entry))
-        tell(in);
-    else
-        fetch(in);
+    if (in->entry.type != ENTRY_IS_MESSAGE) take_receipt(in);
+    else if (receive_has(in->live->c, &in->entry)) tell(in);
+    else fetch(in);
 }
 
 // ---- in order --------------------------------------------------------------------------------------------

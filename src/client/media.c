@@ -12,16 +12,14 @@
 static const struct {
     const char *extension, *type;
 } types[] = {
-    {"jpg", "image/jpeg"},       {"jpeg", "image/jpeg"},     {"png", "image/png"},
-    {"gif", "image/gif"},        {"webp", "image/webp"},     {"avif", "image/avif"},
-    {"heic", "image/heic"},      {"bmp", "image/bmp"},       {"svg", "image/svg+xml"},
-    {"tif", "image/tiff"},       {"tiff", "image/tiff"},     {"mp4", "video/mp4"},
-    {"webm", "video/webm"},      {"mov", "video/quicktime"}, {"mkv", "video/x-matroska"},
-    {"mp3", "audio/mpeg"},       {"m4a", "audio/mp4"},       {"ogg", "audio/ogg"},
-    {"opus", "audio/ogg"},       {"wav", "audio/wav"},       {"flac", "audio/flac"},
-    {"pdf", "application/pdf"},  {"txt", "text/plain"},      {"md", "text/markdown"},
-    {"csv", "text/csv"},         {"html", "text/html"},      {"json", "application/json"},
-    {"zip", "application/zip"},  {"gz", "application/gzip"}, {"xz", "application/x-xz"},
+    {"jpg", "image/jpeg"},      {"jpeg", "image/jpeg"},     {"png", "image/png"},         {"gif", "image/gif"},
+    {"webp", "image/webp"},     {"avif", "image/avif"},     {"heic", "image/heic"},       {"bmp", "image/bmp"},
+    {"svg", "image/svg+xml"},   {"tif", "image/tiff"},      {"tiff", "image/tiff"},       {"mp4", "video/mp4"},
+    {"webm", "video/webm"},     {"mov", "video/quicktime"}, {"mkv", "video/x-matroska"},  {"mp3", "audio/mpeg"},
+    {"m4a", "audio/mp4"},       {"ogg", "audio/ogg"},       {"opus", "audio/ogg"},        {"wav", "audio/wav"},
+    {"flac", "audio/flac"},     {"pdf", "application/pdf"}, {"txt", "text/plain"},        {"md", "text/markdown"},
+    {"csv", "text/csv"},        {"html", "text/html"},      {"json", "application/json"}, {"zip", "application/zip"},
+    {"gz", "application/gzip"}, {"xz", "application/x-xz"},
 };
 
 const char *media_type_of(const char *filename) {
@@ -89,8 +87,7 @@ static enum err keep(struct saving *s, const char *part, const char *name, struc
 }
 
 enum err media_download(struct web *h, struct io *downloads, const char *message_id, const char *name,
-                        const char *sha256, web_progress_fn *progress, void *arg, struct answer *a,
-                        struct error *e) {
+                        const char *sha256, web_progress_fn *progress, void *arg, struct answer *a, struct error *e) {
     char path[128], part[MEDIA_NAME_MAX + 8];
     snprintf(path, sizeof path, "/message/%.36s/media", message_id);
     snprintf(part, sizeof part, "%s.part", name);
@@ -103,10 +100,8 @@ enum err media_download(struct web *h, struct io *downloads, const char *message
     }
     crypto_hash_sha256_init(&s.hash);
     web_download(h, path, save, &s, progress, arg, a);
-    if (s.err)
-        err = error_set(e, s.err, "cannot save %.160s: %s", name, err_text(s.err));
-    else if (answer_verdict(a) == VERDICT_DONE && !(err = check_digest(&s, sha256, e)))
-        err = keep(&s, part, name, e);
+    if (s.err) err = error_set(e, s.err, "cannot save %.160s: %s", name, err_text(s.err));
+    else if (answer_verdict(a) == VERDICT_DONE && !(err = check_digest(&s, sha256, e))) err = keep(&s, part, name, e);
     downloads->v->close(downloads, s.fd);
     if (err || answer_verdict(a) != VERDICT_DONE) downloads->v->remove(downloads, part);
     return err;

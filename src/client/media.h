@@ -18,7 +18,6 @@ void media_safe_name(const char *message_id, const char *filename, char out[stat
 // digits, "" to skip), synced, renamed. What is there already is replaced. `a` says how the request went; when it
 // is 2xx the return value says whether the file is safe.
 enum err media_download(struct web *h, struct io *downloads, const char *message_id, const char *name,
-                        const char *sha256, web_progress_fn *progress, void *arg, struct answer *a,
-                        struct error *e);
+                        const char *sha256, web_progress_fn *progress, void *arg, struct answer *a, struct error *e);
 
 #endif

@@ -29,10 +29,8 @@ json_t *outbox_body(const struct client *c, const struct out_message *m, bool so
     }
     json_object_set_new(body, "message_id", json_string(m->message_id));
     json_object_set_new(body, "by_user_id", json_string(c->profile.user_id));
-    if (m->text)
-        json_object_set_new(body, "message_text", json_string(m->text));
-    else
-        json_object_set_new(body, "media", json_string(m->ticket));
+    if (m->text) json_object_set_new(body, "message_text", json_string(m->text));
+    else json_object_set_new(body, "media", json_string(m->ticket));
     json_object_set_new(body, "created_at", json_string(created));
     return body;
 }
@@ -60,8 +58,8 @@ enum err outbox_uploaded(struct client *c, struct out_message *m, const struct a
     return store_outbox_ticket(c->store, m->message_id, m->ticket, m->ticket_at, e);
 }
 
-static enum verdict settle_later(struct client *c, struct out_message *m, const struct answer *a,
-                                 uint32_t *delay_ms, struct error *e) {
+static enum verdict settle_later(struct client *c, struct out_message *m, const struct answer *a, uint32_t *delay_ms,
+                                 struct error *e) {
     int64_t now = io_wall_ms(c->io);
     *delay_ms = answer_delay(a, c->io, m->attempts);
     if (a->error.code == ERR_CLOSED) return VERDICT_LATER; // we ended it ourselves

@@ -21,12 +21,9 @@ enum err profile_server(const char *url, char *out, size_t size, struct error *e
 static enum err find_home(char *out, size_t size, struct error *e) {
     const char *home = getenv("BARID_HOME");
     int n;
-    if (home && *home)
-        n = snprintf(out, size, "%s", home);
-    else if ((home = getenv("HOME")) && *home)
-        n = snprintf(out, size, "%s/.local/share/barid", home);
-    else
-        return error_set(e, ERR_INVALID, "neither BARID_HOME nor HOME is set: no place for the local store");
+    if (home && *home) n = snprintf(out, size, "%s", home);
+    else if ((home = getenv("HOME")) && *home) n = snprintf(out, size, "%s/.local/share/barid", home);
+    else return error_set(e, ERR_INVALID, "neither BARID_HOME nor HOME is set: no place for the local store");
     if (n < 0 || (size_t)n >= size) return error_set(e, ERR_TOO_LARGE, "BARID_HOME is too long");
     return ERR_OK;
 }
@@ -70,7 +67,8 @@ static enum err only_profile(const char *home, const char *suffix, struct profil
     if (s.count == 0)
         return error_set(e, ERR_NOT_FOUND, "nobody has logged in to %.100s here; `barid login NAME` does", out->server);
     if (s.count > 1)
-        return error_set(e, ERR_CONFLICT, "several users are here (%.120s): say which with --as or BARID_USER", s.names);
+        return error_set(e, ERR_CONFLICT, "several users are here (%.120s): say which with --as or BARID_USER",
+                         s.names);
     snprintf(out->user_id, sizeof out->user_id, "%s", s.found);
     return ERR_OK;
 }
@@ -96,10 +94,8 @@ enum err profile_find(struct profile *out, const char *url, const char *user, bo
     server_suffix(out->server, suffix, sizeof suffix);
     if (user && !name_valid(user, strlen(user)))
         return error_field(e, "user_id", "'%.64s' is no user's name: a-z, 0-9, '.', '_', '-', at most 64", user);
-    if (user)
-        snprintf(out->user_id, sizeof out->user_id, "%s", user);
-    else if ((err = only_profile(home, suffix, out, e)))
-        return err;
+    if (user) snprintf(out->user_id, sizeof out->user_id, "%s", user);
+    else if ((err = only_profile(home, suffix, out, e))) return err;
     int n = snprintf(name, sizeof name, "%s%s", out->user_id, suffix);
     if (n < 0 || (size_t)n >= sizeof name) return error_field(e, "server", "the server's name is too long");
     if (!make && !profile_exists(home, name, e))

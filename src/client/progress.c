@@ -2,7 +2,7 @@
 
 #include "client/render.h"
 
-#define WIDTH 24
+#define WIDTH     24
 #define REDRAW_MS 100
 
 void progress_render(struct buf *out, const char *name, uint64_t done, uint64_t total, uint64_t elapsed_ms) {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE 100
+#define PAGE       100
 #define READ_BATCH 64
 
 bool receive_has(struct client *c, const struct entry *entry) {
@@ -19,11 +19,10 @@ bool receive_has(struct client *c, const struct entry *entry) {
 }
 
 enum err receive_receipt(struct client *c, const struct entry *entry, bool *fresh, struct error *e) {
-    static const enum receipt_kind kinds[] = {[ENTRY_IS_DELIVERED] = RECEIPT_DELIVERED,
-                                              [ENTRY_IS_READ] = RECEIPT_READ,
-                                              [ENTRY_IS_EXPIRED] = RECEIPT_EXPIRED};
-    return store_receipt_add(c->store, entry->message_id, kinds[entry->type], entry->by_user_id, entry->seq,
-                             entry->at, fresh, e);
+    static const enum receipt_kind kinds[] = {
+        [ENTRY_IS_DELIVERED] = RECEIPT_DELIVERED, [ENTRY_IS_READ] = RECEIPT_READ, [ENTRY_IS_EXPIRED] = RECEIPT_EXPIRED};
+    return store_receipt_add(c->store, entry->message_id, kinds[entry->type], entry->by_user_id, entry->seq, entry->at,
+                             fresh, e);
 }
 
 struct medium receive_medium(const json_t *content) {
@@ -90,8 +89,8 @@ static enum err fetch_media(struct fetch *f, const struct entry *entry, const st
     snprintf(path, size, "%s/%s", f->downloads_path, f->name);
     for (uint32_t attempts = 1;; attempts++) {
         struct answer a;
-        enum err err = media_download(f->c->web, f->downloads, entry->message_id, f->name, medium.sha256,
-                                      on_progress, f, &a, e);
+        enum err err =
+            media_download(f->c->web, f->downloads, entry->message_id, f->name, medium.sha256, on_progress, f, &a, e);
         uint32_t delay = answer_delay(&a, f->c->io, attempts);
         enum verdict verdict = answer_verdict(&a);
         if (!err && verdict != VERDICT_DONE && e) *e = a.error;
@@ -172,8 +171,8 @@ static enum err take_page(struct fetch *f, const json_t *entries, struct error *
 
 enum err inbox_fetch(struct client *c, struct io *downloads, const char *downloads_path, uint64_t deadline_ms,
                      const struct receive_events *events, struct error *e) {
-    struct fetch f = {.c = c, .downloads = downloads, .downloads_path = downloads_path,
-                      .deadline_ms = deadline_ms, .events = events};
+    struct fetch f = {
+        .c = c, .downloads = downloads, .downloads_path = downloads_path, .deadline_ms = deadline_ms, .events = events};
     for (bool drained = false; !drained;) {
         char path[96];
         struct answer page;

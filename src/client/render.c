@@ -6,22 +6,17 @@
 
 void render_colour(struct buf *out, struct style style, enum colour colour, const char *text) {
     static const char *const codes[] = {"", "2", "1", "32", "33", "31", "36"};
-    if (style.colour && colour != COLOUR_PLAIN)
-        buf_printf(out, "\033[%sm%s\033[0m", codes[colour], text);
-    else
-        buf_add_str(out, text);
+    if (style.colour && colour != COLOUR_PLAIN) buf_printf(out, "\033[%sm%s\033[0m", codes[colour], text);
+    else buf_add_str(out, text);
 }
 
 void render_safe(struct buf *out, const char *text, bool lines) {
     for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
         bool c1_control = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0;
         if (c1_control) c++;
-        if (lines && (*c == '\n' || *c == '\t'))
-            buf_add_u8(out, *c);
-        else if (!lines && *c == '\n')
-            buf_add_str(out, " ⏎ ");
-        else
-            buf_add_u8(out, c1_control || *c < 0x20 || *c == 0x7f ? '?' : *c);
+        if (lines && (*c == '\n' || *c == '\t')) buf_add_u8(out, *c);
+        else if (!lines && *c == '\n') buf_add_str(out, " ⏎ ");
+        else buf_add_u8(out, c1_control || *c < 0x20 || *c == 0x7f ? '?' : *c);
     }
 }
 
@@ -103,12 +98,9 @@ void render_in_message(struct buf *out, struct style style, const struct in_mess
         render_safe(out, beside, false);
     }
     buf_add_str(out, ": ");
-    if (m->gone)
-        render_colour(out, style, COLOUR_YELLOW, "(the content was deleted before it could be fetched)");
-    else if (m->text)
-        render_safe(out, m->text, true);
-    else
-        render_media(out, m->media_type, m->filename, m->bytes);
+    if (m->gone) render_colour(out, style, COLOUR_YELLOW, "(the content was deleted before it could be fetched)");
+    else if (m->text) render_safe(out, m->text, true);
+    else render_media(out, m->media_type, m->filename, m->bytes);
     if (m->media_path) {
         buf_add_str(out, " saved as ");
         render_safe(out, m->media_path, false);
@@ -122,10 +114,8 @@ void render_out_message(struct buf *out, struct style style, const struct out_me
     buf_add_str(out, "→ ");
     render_colour(out, style, COLOUR_BOLD, to);
     buf_add_str(out, ": ");
-    if (m->text)
-        render_safe(out, m->text, false);
-    else
-        render_media(out, m->media_type, m->filename, 0);
+    if (m->text) render_safe(out, m->text, false);
+    else render_media(out, m->media_type, m->filename, 0);
     buf_add_str(out, "  ");
     render_tick(out, style, tick);
     if (m->error && (tick == TICK_REJECTED || tick == TICK_WAITING)) {

@@ -86,7 +86,9 @@ static void texts_cannot_move_the_cursor(void **state) {
     assert_safe("\033[2Jboo\a", true, "?[2Jboo?");
     assert_safe("two\nlines\r\x7f", true, "two\nlines??");
     assert_safe("two\nlines", false, "two ⏎ lines");
-    assert_safe("\xc2\x9b" "31m, but \xc2\xa9 stays", true, "?31m, but \xc2\xa9 stays");
+    assert_safe("\xc2\x9b"
+                "31m, but \xc2\xa9 stays",
+                true, "?31m, but \xc2\xa9 stays");
 }
 
 static void assert_name(const char *filename, const char *expected) {

@@ -13,10 +13,10 @@
 
 enum err store_failed(struct store *s, struct error *e) {
     int code = sqlite3_errcode(s->db) & 0xff;
-    enum err err = code == SQLITE_FULL      ? ERR_FULL
-                   : code == SQLITE_BUSY    ? ERR_BUSY
+    enum err err = code == SQLITE_FULL                               ? ERR_FULL
+                   : code == SQLITE_BUSY                             ? ERR_BUSY
                    : code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? ERR_CORRUPT
-                                            : ERR_DATABASE;
+                                                                     : ERR_DATABASE;
     return error_set(e, err, "local store %s: %s", s->path, sqlite3_errmsg(s->db));
 }
 
@@ -36,8 +36,7 @@ static bool bind_all(sqlite3_stmt *q, const char *types, va_list args) {
     return rc == SQLITE_OK;
 }
 
-static sqlite3_stmt *prepare_list(struct store *s, struct error *e, const char *sql, const char *types,
-                                  va_list args) {
+static sqlite3_stmt *prepare_list(struct store *s, struct error *e, const char *sql, const char *types, va_list args) {
     sqlite3_stmt *q = NULL;
     if (sqlite3_prepare_v2(s->db, sql, -1, &q, NULL) == SQLITE_OK && bind_all(q, types, args)) return q;
     store_failed(s, e);
@@ -101,11 +100,9 @@ static enum err migrate(struct store *s, struct error *e) {
     if (!q) return store_end(s, ERR_DATABASE, e);
     int version = sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int(q, 0) : 0;
     sqlite3_finalize(q);
-    if (version > store_migration_count)
-        err = error_set(e, ERR_VERSION, "%s was written by a newer barid", s->path);
+    if (version > store_migration_count) err = error_set(e, ERR_VERSION, "%s was written by a newer barid", s->path);
     for (; !err && version < store_migration_count; version++) {
-        if (sqlite3_exec(s->db, store_migrations[version], NULL, NULL, NULL) != SQLITE_OK)
-            err = store_failed(s, e);
+        if (sqlite3_exec(s->db, store_migrations[version], NULL, NULL, NULL) != SQLITE_OK) err = store_failed(s, e);
     }
     char set[64];
     snprintf(set, sizeof set, "pragma user_version = %d", version);
@@ -153,8 +150,8 @@ int64_t store_version(struct store *s) {
 
 enum err store_account(struct store *s, struct account *out, struct error *e) {
     memset(out, 0, sizeof *out);
-    sqlite3_stmt *q = store_prepare(
-        s, e, "select server, user_id, display_name, device_id, token, cursor from account", "");
+    sqlite3_stmt *q =
+        store_prepare(s, e, "select server, user_id, display_name, device_id, token, cursor from account", "");
     if (!q) return ERR_DATABASE;
     int rc = sqlite3_step(q);
     enum err err = rc == SQLITE_ROW    ? ERR_OK
@@ -182,8 +179,7 @@ enum err store_account_set(struct store *s, const struct account *a, struct erro
 }
 
 enum err store_cursor_set(struct store *s, uint64_t cursor, struct error *e) {
-    return store_run(s, e, "update account set cursor = ? where cursor < ?", "ii", (int64_t)cursor,
-                     (int64_t)cursor);
+    return store_run(s, e, "update account set cursor = ? where cursor < ?", "ii", (int64_t)cursor, (int64_t)cursor);
 }
 
 // ---- conversations --------------------------------------------------------------------------------------
@@ -191,9 +187,9 @@ enum err store_cursor_set(struct store *s, uint64_t cursor, struct error *e) {
 enum err store_conversation(struct store *s, const char *conversation_id, struct known_conversation *out,
                             struct error *e) {
     memset(out, 0, sizeof *out);
-    sqlite3_stmt *q = store_prepare(
-        s, e, "select conversation_id, title, members, made from conversation where conversation_id = ?", "s",
-        conversation_id);
+    sqlite3_stmt *q =
+        store_prepare(s, e, "select conversation_id, title, members, made from conversation where conversation_id = ?",
+                      "s", conversation_id);
     if (!q) return ERR_DATABASE;
     int rc = sqlite3_step(q);
     enum err err = rc == SQLITE_ROW    ? ERR_OK
@@ -214,8 +210,8 @@ void known_conversation_release(struct known_conversation *c) {
     c->members = NULL;
 }
 
-enum err store_conversation_set(struct store *s, const char *conversation_id, const char *title,
-                                const char *members, bool made, struct error *e) {
+enum err store_conversation_set(struct store *s, const char *conversation_id, const char *title, const char *members,
+                                bool made, struct error *e) {
     return store_run(s, e,
                      "insert into conversation (conversation_id, title, members, made) values (?1, ?2, ?3, ?4)"
                      " on conflict (conversation_id) do update set title = ?2, members = ?3,"
@@ -241,18 +237,16 @@ enum err store_resolve(struct store *s, const char *text, char out[static ID_TEX
                                     "s", text);
     if (!q) return ERR_DATABASE;
     enum err err = ERR_OK;
-    if (sqlite3_step(q) == SQLITE_ROW)
-        column_copy(q, 0, out, ID_TEXT);
-    else
-        err = error_set(e, ERR_NOT_FOUND, "no message here has an id with '%s'", text);
+    if (sqlite3_step(q) == SQLITE_ROW) column_copy(q, 0, out, ID_TEXT);
+    else err = error_set(e, ERR_NOT_FOUND, "no message here has an id with '%s'", text);
     if (!err && sqlite3_step(q) == SQLITE_ROW)
         err = error_set(e, ERR_CONFLICT, "more than one message has an id with '%s'", text);
     sqlite3_finalize(q);
     return err;
 }
 
-enum err store_point_add(struct store *s, const char *message_id, const char *point, int64_t at,
-                         const char *detail, bool replace, struct error *e) {
+enum err store_point_add(struct store *s, const char *message_id, const char *point, int64_t at, const char *detail,
+                         bool replace, struct error *e) {
     return store_run(s, e,
                      replace ? "insert or replace into point (message_id, point, at, detail) values (?, ?, ?, ?)"
                              : "insert or ignore into point (message_id, point, at, detail) values (?, ?, ?, ?)",
@@ -260,8 +254,8 @@ enum err store_point_add(struct store *s, const char *message_id, const char *po
 }
 
 size_t store_points(struct store *s, const char *message_id, struct store_point *out, size_t max) {
-    sqlite3_stmt *q = store_prepare(
-        s, NULL, "select point, at, detail from point where message_id = ? order by at", "s", message_id);
+    sqlite3_stmt *q =
+        store_prepare(s, NULL, "select point, at, detail from point where message_id = ? order by at", "s", message_id);
     size_t n = 0;
     for (; q && n < max && sqlite3_step(q) == SQLITE_ROW; n++) {
         column_copy(q, 0, out[n].point, sizeof out[n].point);
@@ -277,8 +271,8 @@ const char *receipt_name(enum receipt_kind kind) {
     return names[kind];
 }
 
-enum err store_receipt_add(struct store *s, const char *message_id, enum receipt_kind kind,
-                           const char *by_user_id, uint64_t seq, int64_t at, bool *fresh, struct error *e) {
+enum err store_receipt_add(struct store *s, const char *message_id, enum receipt_kind kind, const char *by_user_id,
+                           uint64_t seq, int64_t at, bool *fresh, struct error *e) {
     enum err err = store_begin(s, e);
     if (err) return err;
     err = store_run(s, e, "insert or ignore into receipt (message_id, kind, by_user_id, at) values (?, ?, ?, ?)",

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ACCOUNT_TOKEN_MAX 256
+#define ACCOUNT_TOKEN_MAX  256
 #define ACCOUNT_SERVER_MAX 512
 
 struct store;
@@ -48,8 +48,8 @@ enum err store_conversation(struct store *s, const char *conversation_id, struct
                             struct error *e);
 void known_conversation_release(struct known_conversation *c);
 // Inserts or updates; made never goes back to false.
-enum err store_conversation_set(struct store *s, const char *conversation_id, const char *title,
-                                const char *members, bool made, struct error *e);
+enum err store_conversation_set(struct store *s, const char *conversation_id, const char *title, const char *members,
+                                bool made, struct error *e);
 
 // A message by its id, or by a unique beginning or end of it of at least 4 characters.
 enum err store_resolve(struct store *s, const char *text, char out[static ID_TEXT], struct error *e);
@@ -60,16 +60,16 @@ struct store_point {
     char detail[ERROR_TEXT_MAX];
 };
 // A point is kept once a message; saying it again moves it only when `replace`.
-enum err store_point_add(struct store *s, const char *message_id, const char *point, int64_t at,
-                         const char *detail, bool replace, struct error *e);
+enum err store_point_add(struct store *s, const char *message_id, const char *point, int64_t at, const char *detail,
+                         bool replace, struct error *e);
 // At most `max` points, oldest first; returns how many.
 size_t store_points(struct store *s, const char *message_id, struct store_point *out, size_t max);
 
 enum receipt_kind { RECEIPT_DELIVERED, RECEIPT_READ, RECEIPT_EXPIRED };
 const char *receipt_name(enum receipt_kind kind);
 // `*fresh`: not known before. A receipt proves that the message was accepted, even when the answer was lost.
-enum err store_receipt_add(struct store *s, const char *message_id, enum receipt_kind kind,
-                           const char *by_user_id, uint64_t seq, int64_t at, bool *fresh, struct error *e);
+enum err store_receipt_add(struct store *s, const char *message_id, enum receipt_kind kind, const char *by_user_id,
+                           uint64_t seq, int64_t at, bool *fresh, struct error *e);
 size_t store_receipt_count(struct store *s, const char *message_id, enum receipt_kind kind);
 
 #endif

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS                                                                                          \
-    "m.message_id, m.conversation_id, m.seq, m.by_user_id, m.message_text, m.media_type, m.filename,"   \
+#define COLUMNS                                                                                                        \
+    "m.message_id, m.conversation_id, m.seq, m.by_user_id, m.message_text, m.media_type, m.filename,"                  \
     " m.media_path, m.bytes, m.gone, m.accepted_at, m.received_at, m.received_told, m.read_at, m.read_told"
 
 static void row_read(sqlite3_stmt *q, struct in_message *m) {
@@ -44,8 +44,8 @@ enum err store_message_add(struct store *s, const struct in_message *m, bool *fr
                     " media_type, filename, media_path, bytes, gone, accepted_at, received_at)"
                     " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     "ssisssssiiii", m->message_id, m->conversation_id, (int64_t)m->seq, m->by_user_id, m->text,
-                    m->media_type, m->filename, m->media_path, (int64_t)m->bytes, (int64_t)m->gone,
-                    m->accepted_at, m->received_at);
+                    m->media_type, m->filename, m->media_path, (int64_t)m->bytes, (int64_t)m->gone, m->accepted_at,
+                    m->received_at);
     *fresh = sqlite3_changes(s->db) > 0;
     if (!err && *fresh) err = store_point_add(s, m->message_id, "accepted", m->accepted_at, NULL, false, e);
     if (!err && *fresh) err = store_point_add(s, m->message_id, "received", m->received_at, NULL, false, e);
@@ -54,8 +54,7 @@ enum err store_message_add(struct store *s, const struct in_message *m, bool *fr
 
 enum err store_message_get(struct store *s, const char *message_id, struct in_message *out, struct error *e) {
     memset(out, 0, sizeof *out);
-    sqlite3_stmt *q =
-        store_prepare(s, e, "select " COLUMNS " from message m where message_id = ?", "s", message_id);
+    sqlite3_stmt *q = store_prepare(s, e, "select " COLUMNS " from message m where message_id = ?", "s", message_id);
     if (!q) return ERR_DATABASE;
     int rc = sqlite3_step(q);
     enum err err = rc == SQLITE_ROW    ? ERR_OK
@@ -86,9 +85,8 @@ enum err store_message_read_told(struct store *s, const char *message_id, struct
 
 size_t store_read_untold(struct store *s, char (*out)[ID_TEXT], size_t max) {
     sqlite3_stmt *q = store_prepare(
-        s, NULL,
-        "select message_id from message where read_at is not null and read_told = 0 order by read_at limit ?", "i",
-        (int64_t)max);
+        s, NULL, "select message_id from message where read_at is not null and read_told = 0 order by read_at limit ?",
+        "i", (int64_t)max);
     size_t n = 0;
     for (; q && n < max && sqlite3_step(q) == SQLITE_ROW; n++) column_copy(q, 0, out[n], sizeof out[n]);
     sqlite3_finalize(q);

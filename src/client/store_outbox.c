@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS                                                                                        \
-    "position, message_id, conversation_id, message_text, media_path, media_type, filename, ticket,"  \
+#define COLUMNS                                                                                                        \
+    "position, message_id, conversation_id, message_text, media_path, media_type, filename, ticket,"                   \
     " ticket_at, state, seq, attempts, next_at, floor_at, error, created_at, accepted_at"
 
 static const char *const state_names[] = {"created", "sending", "accepted", "rejected"};
@@ -55,11 +55,10 @@ void out_message_release(struct out_message *m) {
 enum err store_outbox_add(struct store *s, const struct out_message *m, struct error *e) {
     enum err err = store_begin(s, e);
     if (err) return err;
-    int64_t waiting = store_number(
-        s, 0, "select count(*) from outbox where state in ('created', 'sending') and ?1 is ?1", NULL);
+    int64_t waiting =
+        store_number(s, 0, "select count(*) from outbox where state in ('created', 'sending') and ?1 is ?1", NULL);
     if (waiting >= OUTBOX_WAITING_MAX)
-        err = error_set(e, ERR_LIMIT, "%d messages wait already; `barid outbox flush` sends them",
-                        OUTBOX_WAITING_MAX);
+        err = error_set(e, ERR_LIMIT, "%d messages wait already; `barid outbox flush` sends them", OUTBOX_WAITING_MAX);
     if (!err)
         err = store_run(s, e,
                         "insert into outbox (message_id, conversation_id, message_text, media_path, media_type,"
@@ -83,12 +82,11 @@ static enum err one_row(struct store *s, sqlite3_stmt *q, struct out_message *ou
 }
 
 enum err store_outbox_get(struct store *s, const char *message_id, struct out_message *out, struct error *e) {
-    return one_row(s, store_prepare(s, e, "select " COLUMNS " from outbox where message_id = ?", "s", message_id),
-                   out, e);
+    return one_row(s, store_prepare(s, e, "select " COLUMNS " from outbox where message_id = ?", "s", message_id), out,
+                   e);
 }
 
-enum err store_outbox_next(struct store *s, const char *conversation_id, struct out_message *out,
-                           struct error *e) {
+enum err store_outbox_next(struct store *s, const char *conversation_id, struct out_message *out, struct error *e) {
     return one_row(s,
                    store_prepare(s, e,
                                  "select " COLUMNS " from outbox where conversation_id = ?"
@@ -136,8 +134,7 @@ enum err store_outbox_trying(struct store *s, const char *message_id, struct err
                      "s", message_id);
 }
 
-enum err store_outbox_ticket(struct store *s, const char *message_id, const char *ticket, int64_t at,
-                             struct error *e) {
+enum err store_outbox_ticket(struct store *s, const char *message_id, const char *ticket, int64_t at, struct error *e) {
     return store_run(s, e, "update outbox set ticket = ?, ticket_at = ? where message_id = ?", "sis", ticket, at,
                      message_id);
 }
@@ -154,8 +151,7 @@ enum err store_outbox_accepted(struct store *s, const char *message_id, uint64_t
     return store_end(s, err, e);
 }
 
-enum err store_outbox_rejected(struct store *s, const char *message_id, int64_t now, const char *why,
-                               struct error *e) {
+enum err store_outbox_rejected(struct store *s, const char *message_id, int64_t now, const char *why, struct error *e) {
     enum err err = store_begin(s, e);
     if (err) return err;
     // A receipt may have proved meanwhile that it was accepted; that is the stronger witness.
@@ -167,8 +163,8 @@ enum err store_outbox_rejected(struct store *s, const char *message_id, int64_t 
     return store_end(s, err, e);
 }
 
-enum err store_outbox_later(struct store *s, const char *message_id, int64_t now, const char *why,
-                            int64_t next_at, int64_t floor_at, struct error *e) {
+enum err store_outbox_later(struct store *s, const char *message_id, int64_t now, const char *why, int64_t next_at,
+                            int64_t floor_at, struct error *e) {
     enum err err = store_begin(s, e);
     if (err) return err;
     err = store_run(s, e,

@@ -41,8 +41,7 @@ void out_message_release(struct out_message *m);
 enum err store_outbox_add(struct store *s, const struct out_message *m, struct error *e);
 enum err store_outbox_get(struct store *s, const char *message_id, struct out_message *out, struct error *e);
 // The one to be sent next in this conversation; ERR_NOT_FOUND when none waits.
-enum err store_outbox_next(struct store *s, const char *conversation_id, struct out_message *out,
-                           struct error *e);
+enum err store_outbox_next(struct store *s, const char *conversation_id, struct out_message *out, struct error *e);
 // Rows with a position above `after`, oldest first; `waiting`: only created and sending ones. Stops when `each`
 // returns false.
 enum err store_outbox_each(struct store *s, uint64_t after, bool waiting,
@@ -51,13 +50,11 @@ enum err store_outbox_each(struct store *s, uint64_t after, bool waiting,
 size_t store_outbox_conversations(struct store *s, char (*out)[NAME_MAX_LENGTH + 1], size_t max);
 
 enum err store_outbox_trying(struct store *s, const char *message_id, struct error *e);
-enum err store_outbox_ticket(struct store *s, const char *message_id, const char *ticket, int64_t at,
-                             struct error *e);
+enum err store_outbox_ticket(struct store *s, const char *message_id, const char *ticket, int64_t at, struct error *e);
 enum err store_outbox_accepted(struct store *s, const char *message_id, uint64_t seq, int64_t accepted_at,
                                struct error *e);
-enum err store_outbox_rejected(struct store *s, const char *message_id, int64_t now, const char *why,
-                               struct error *e);
-enum err store_outbox_later(struct store *s, const char *message_id, int64_t now, const char *why,
-                            int64_t next_at, int64_t floor_at, struct error *e);
+enum err store_outbox_rejected(struct store *s, const char *message_id, int64_t now, const char *why, struct error *e);
+enum err store_outbox_later(struct store *s, const char *message_id, int64_t now, const char *why, int64_t next_at,
+                            int64_t floor_at, struct error *e);
 
 #endif

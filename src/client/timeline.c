@@ -114,14 +114,11 @@ static void render_delta(struct buf *out, int64_t ms) {
     char text[32];
     int64_t size = ms < 0 ? -ms : ms;
     char sign = ms < 0 ? '-' : '+';
-    if (size < 1000)
-        snprintf(text, sizeof text, "%c%d ms", sign, (int)size);
-    else if (size < 60000)
-        snprintf(text, sizeof text, "%c%.2f s", sign, (double)size / 1000);
+    if (size < 1000) snprintf(text, sizeof text, "%c%d ms", sign, (int)size);
+    else if (size < 60000) snprintf(text, sizeof text, "%c%.2f s", sign, (double)size / 1000);
     else if (size < 3600000)
         snprintf(text, sizeof text, "%c%d min %d s", sign, (int)(size / 60000), (int)(size / 1000 % 60));
-    else
-        snprintf(text, sizeof text, "%c%d h %d min", sign, (int)(size / 3600000 % 1000000), (int)(size / 60000 % 60));
+    else snprintf(text, sizeof text, "%c%d h %d min", sign, (int)(size / 3600000 % 1000000), (int)(size / 60000 % 60));
     buf_printf(out, "%12s", text);
 }
 
@@ -144,16 +141,12 @@ void timeline_render_point(const struct timeline *t, size_t i, struct style styl
                   stage < STAGES ? stages[stage].symbol : "●");
     buf_printf(out, " %-10s ", p->point);
     render_clock(out, p->at, true);
-    if (i > 0)
-        render_delta(out, p->at - t->points[i - 1].at);
-    else
-        buf_printf(out, "%12s", "");
+    if (i > 0) render_delta(out, p->at - t->points[i - 1].at);
+    else buf_printf(out, "%12s", "");
     buf_add_str(out, "  ");
     render_who(out, p, device_id);
-    if (p->detail[0])
-        buf_add_str(out, p->detail);
-    else if (stage < STAGES)
-        buf_add_str(out, stages[stage].meaning);
+    if (p->detail[0]) buf_add_str(out, p->detail);
+    else if (stage < STAGES) buf_add_str(out, stages[stage].meaning);
     buf_add_str(out, "\n");
 }
 

@@ -131,10 +131,8 @@ static void put(struct uplink *u, json_t *frame, const char *crash) {
 }
 
 void uplink_say(struct uplink *u, json_t *frame) {
-    if (u->open)
-        put(u, frame, NULL);
-    else
-        json_decref(frame);
+    if (u->open) put(u, frame, NULL);
+    else json_decref(frame);
 }
 
 bool uplink_request(struct uplink *u, json_t *frame, const char *crash, uplink_answer_fn *done, void *arg) {
@@ -144,8 +142,8 @@ bool uplink_request(struct uplink *u, json_t *frame, const char *crash, uplink_a
     }
     struct request *r = calloc(1, sizeof *r);
     if (!r) die("out of memory");
-    *r = (struct request){.ref = ++u->last_ref, .due_ms = loop_now_ms(u->loop) + ANSWER_TIMEOUT_MS,
-                          .done = done, .arg = arg};
+    *r = (struct request){
+        .ref = ++u->last_ref, .due_ms = loop_now_ms(u->loop) + ANSWER_TIMEOUT_MS, .done = done, .arg = arg};
     list_push_back(&u->requests, &r->node);
     u->request_count++;
     if (u->request_count == 1) arm_timeouts(u);
@@ -187,10 +185,8 @@ static int on_frame(struct uplink *u) {
     }
     const char *type = member_text(frame, "type", "");
     bool answer = !strcmp(type, "answer");
-    if (answer && !strcmp(member_text(frame, "to", ""), "hello"))
-        turned_away(u, frame);
-    else if (answer)
-        on_answer(u, frame);
+    if (answer && !strcmp(member_text(frame, "to", ""), "hello")) turned_away(u, frame);
+    else if (answer) on_answer(u, frame);
     else {
         u->attempts = 0; // a live service: the next break is a new one
         u->events.frame(u->events.arg, frame);
@@ -215,8 +211,9 @@ static void on_open(struct uplink *u) {
     u->open = true;
     u->why[0] = 0;
     buf_clear(&u->in);
-    put(u, json_pack("{s:s, s:s, s:I}", "type", "hello", "token", u->token, "after",
-                     (json_int_t)u->events.cursor(u->events.arg)),
+    put(u,
+        json_pack("{s:s, s:s, s:I}", "type", "hello", "token", u->token, "after",
+                  (json_int_t)u->events.cursor(u->events.arg)),
         NULL);
     u->events.opened(u->events.arg);
 }
@@ -233,10 +230,8 @@ static void on_down(struct uplink *u, const char *why) {
     fail_requests(u, "the connection to the service broke");
     arm_timeouts(u);
     u->events.closed(u->events.arg, why, delay);
-    if (u->turned_away.code)
-        u->events.ended(u->events.arg, &u->turned_away);
-    else
-        loop_timer_start(u->loop, &u->reconnect, delay);
+    if (u->turned_away.code) u->events.ended(u->events.arg, &u->turned_away);
+    else loop_timer_start(u->loop, &u->reconnect, delay);
 }
 
 static void on_peer_close(struct uplink *u, const unsigned char *data, size_t n) {
@@ -244,8 +239,7 @@ static void on_peer_close(struct uplink *u, const unsigned char *data, size_t n)
     snprintf(u->why, sizeof u->why, "closed by the service: %.*s", n > 2 ? (int)(n - 2) : 0,
              n > 2 ? (const char *)data + 2 : "");
     bool replaced = code == CLOSE_REPLACED || strstr(u->why, "replaced");
-    if (replaced)
-        error_set(&u->turned_away, ERR_LOCKED, "another program listens as this device now");
+    if (replaced) error_set(&u->turned_away, ERR_LOCKED, "another program listens as this device now");
     else if ((code == CLOSE_TURNED_AWAY || strstr(u->why, "logged_out")) && !u->turned_away.code)
         error_set(&u->turned_away, ERR_UNAUTHORIZED, "not logged in any more");
 }

@@ -18,7 +18,7 @@ struct uplink_events {
     void (*opened)(void *arg);
     // After every pending request was answered. It connects again after retry_ms.
     void (*closed)(void *arg, const char *why, uint32_t retry_ms);
-    void (*frame)(void *arg, const json_t *frame); // whatever is no answer
+    void (*frame)(void *arg, const json_t *frame);   // whatever is no answer
     void (*ended)(void *arg, const struct error *e); // turned away for good: wrong token, replaced
     void *arg;
 };

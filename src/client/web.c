@@ -137,18 +137,16 @@ static void set_stall_timeout(struct web *h) {
 }
 
 static void no_answer(struct web *h, CURLcode code, struct answer *a) {
-    enum err err = code == CURLE_OPERATION_TIMEDOUT      ? ERR_TIMEOUT
-                   : code == CURLE_ABORTED_BY_CALLBACK   ? ERR_CLOSED
-                   : code == CURLE_URL_MALFORMAT         ? ERR_INVALID
-                   : code == CURLE_UNSUPPORTED_PROTOCOL  ? ERR_INVALID
-                                                         : ERR_UNAVAILABLE;
+    enum err err = code == CURLE_OPERATION_TIMEDOUT     ? ERR_TIMEOUT
+                   : code == CURLE_ABORTED_BY_CALLBACK  ? ERR_CLOSED
+                   : code == CURLE_URL_MALFORMAT        ? ERR_INVALID
+                   : code == CURLE_UNSUPPORTED_PROTOCOL ? ERR_INVALID
+                                                        : ERR_UNAVAILABLE;
     char text[ERROR_TEXT_MAX];
-    if (err == ERR_TIMEOUT)
-        snprintf(text, sizeof text, "no answer from %.200s in time", h->server);
+    if (err == ERR_TIMEOUT) snprintf(text, sizeof text, "no answer from %.200s in time", h->server);
     else if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
         snprintf(text, sizeof text, "cannot connect to %.200s", h->server);
-    else
-        snprintf(text, sizeof text, "%.80s: %.150s", h->server, h->why[0] ? h->why : curl_easy_strerror(code));
+    else snprintf(text, sizeof text, "%.80s: %.150s", h->server, h->why[0] ? h->why : curl_easy_strerror(code));
     answer_none(a, err, text);
 }
 
@@ -197,7 +195,7 @@ static void add_filename(struct web *h, const char *filename) {
 }
 
 void web_upload(struct web *h, const char *path, const char *media_type, const char *filename,
-                 web_progress_fn *progress, void *arg, struct answer *a) {
+                web_progress_fn *progress, void *arg, struct answer *a) {
     FILE *file = fopen(path, "rb");
     if (!file || fseeko(file, 0, SEEK_END) != 0) {
         answer_none(a, ERR_NOT_FOUND, "the file cannot be opened any more");
@@ -223,8 +221,8 @@ void web_upload(struct web *h, const char *path, const char *media_type, const c
     fclose(file);
 }
 
-void web_download(struct web *h, const char *path, web_sink_fn *sink, void *sink_arg,
-                   web_progress_fn *progress, void *arg, struct answer *a) {
+void web_download(struct web *h, const char *path, web_sink_fn *sink, void *sink_arg, web_progress_fn *progress,
+                  void *arg, struct answer *a) {
     begin(h, path);
     set_stall_timeout(h);
     h->sink = sink;

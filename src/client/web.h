@@ -27,11 +27,11 @@ typedef void web_progress_fn(void *arg, uint64_t done, uint64_t total);
 
 // POST /media of the file at `path`, streamed.
 void web_upload(struct web *h, const char *file, const char *media_type, const char *filename,
-                 web_progress_fn *progress, void *arg, struct answer *a);
+                web_progress_fn *progress, void *arg, struct answer *a);
 // GET, the bytes given to `sink` as they come; the status is checked first. `sink` returning false ends it
 // with no answer.
 typedef bool web_sink_fn(void *arg, const void *data, size_t n);
-void web_download(struct web *h, const char *path, web_sink_fn *sink, void *sink_arg,
-                   web_progress_fn *progress, void *arg, struct answer *a);
+void web_download(struct web *h, const char *path, web_sink_fn *sink, void *sink_arg, web_progress_fn *progress,
+                  void *arg, struct answer *a);
 
 #endif
