@@ -275,6 +275,22 @@ def test_ranges(scene):
     scene.bob.received(m)
 
 
+def test_refused_before_its_body_has_come(scene):
+    """The refusal and the body cross on the way, in either order, and the connection goes on."""
+    for token, path in ((scene.alice.token, "/media"), ("0" * 64, "/media"), ("0" * 64, "/conversation")):
+        for pause in (0, 0.02):
+            with socket.create_connection(("127.0.0.1", scene.server.port), timeout=5) as s:
+                for body in (b"x", b"x" * 1000):
+                    s.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: /\r\n"
+                              f"Content-Length: {len(body)}\r\n\r\n".encode())
+                    time.sleep(pause)  # lets the refusal be ready before its body
+                    s.sendall(body)
+                    assert s.recv(4096).split(b" ")[1] in (b"401", b"422", b"400")
+    got = scene.raw(f"POST /media HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {'0' * 64}\r\nExpect: 100-continue\r\n"
+                    "Content-Length: 1000\r\n\r\n".encode())
+    assert b"HTTP/1.1 401 " in got, "who waits for a 100 is not waited for"
+
+
 def test_upload_broken_off_leaves_nothing(scene):
     def files():
         return sum(len(names) for _, _, names in os.walk(scene.server.data))
