@@ -209,3 +209,15 @@ def test_reset_in_the_middle_of_a_frame():
             ws.vanish()
         m = alice.send(c, "all well")["message_id"]
         assert bob.connect().expect("message")["message_id"] == m
+
+
+def test_link_that_stays_slow_is_closed_and_drains_later():
+    with Server(args=["--slow-link-ms", "300"]) as server:
+        alice, bob, c = pair(server)
+        ws = bob.connect()
+        ws.expect("drained")
+        sent = [alice.send(c, f"{i}")["message_id"] for i in range(300)]
+        ws.expect_close()  # it reads, answers pings, and acknowledges nothing
+        assert [f["message_id"] for f in ws.kept] == sent[:256]
+        entries, _ = drain(bob)
+        assert [e["message_id"] for e in entries] == sent
