@@ -5,7 +5,7 @@ PYTHON := /usr/bin/python3
 BUILD  := build
 PREFIX ?= /usr/local
 DATA   ?= data
-SEEDS  ?= 300
+SEEDS  ?= 1000
 JOBS   ?= $(shell nproc)
 
 .DEFAULT_GOAL := all
@@ -51,8 +51,9 @@ fmt-check: ## tell which C sources are not formatted
 tidy: all ## clang-tidy over src/
 	@run-clang-tidy -quiet -p $(BUILD) -j $(JOBS) '$(CURDIR)/src/.*\.c$$'
 
-install: all ## copy barid to $(PREFIX)/bin (DESTDIR and PREFIX as usual)
+install: all ## copy barid and its manual to /usr/local (DESTDIR and PREFIX as usual)
 	install -Dm755 $(BUILD)/barid $(DESTDIR)$(PREFIX)/bin/barid
+	for page in $(wildcard docs/man/*.1); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $$page; done
 
 clean: ## remove all build directories
 	rm -rf $(BUILD) build-clang build-asan build-tsan

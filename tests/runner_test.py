@@ -35,6 +35,20 @@ def test_unit_tests_are_counted_one_by_one(status, out, expected):
     assert counts(run_tests.count_tap("t", status, out)) == expected
 
 
+@pytest.mark.parametrize("status,out,expected", [
+    (0, "20 passed, 0 failed, 0 skipped\n", (20, 0, 0)),
+    (1, "ts=1 level=info\nseed 7 failed: lost a message; replay with: sim --seed 7\n18 passed, 2 failed, 0 skipped\n", (18, 2, 0)),
+    (-11, "", (0, 1, 0)),
+    (1, "20 passed, 0 failed, 0 skipped\nleak of 8 bytes\n", (0, 1, 0)),
+    (0, "18 passed, 2 failed, 0 skipped\n", (0, 1, 0)),
+])
+def test_simulator_seeds_are_counted(status, out, expected):
+    result = run_tests.count_sim(status, out)
+    assert counts(result) == expected
+    if len(result.failed) == 2:
+        assert result.failed[0] == ("seed 7", "lost a message; replay with: sim --seed 7")
+
+
 def test_a_program_that_hangs_is_ended_with_all_it_started():
     status, out = run_tests.run(["sh", "-c", "echo begun; sleep 1000 & sleep 1000"], 0.5)
     assert status is None

@@ -45,7 +45,7 @@ SANITIZER_ENVIRONMENT = {
 }
 SLOWER = {"build": 1, "build-clang": 1, "build-asan": 4, "build-tsan": 8}  # time limits are multiplied by this
 SUITE_SECONDS = 1800
-SEEDS_ALL, SEEDS_CHECK, SEEDS_SANITIZED = 300, 20, 15
+SEEDS_ALL, SEEDS_CHECK, SEEDS_SANITIZED = 500, 20, 30
 
 
 class Result:
@@ -179,18 +179,30 @@ def run_unit_tests(directory):
 
 # --- the simulator: one seed is one test ---
 
+SIM_VERDICT = re.compile(r"^(\d+) passed, (\d+) failed, \d+ skipped$", re.M)
+
+
+def count_sim(status, out):
+    result = Result()
+    verdict = SIM_VERDICT.search(out)
+    if not verdict or (status == 0) != (verdict.group(2) == "0"):
+        result.failed.append((f"the simulator ended with exit status {status}", out))
+        return result
+    result.passed = int(verdict.group(1))
+    told = dict(re.findall(r"^(seed \d+) failed: (.*)$", out, re.M))
+    for i in range(int(verdict.group(2))):
+        name = list(told)[i] if i < len(told) else f"a seed that was not named ({i})"
+        result.failed.append((name, told.get(name, "")))
+    return result
+
+
 def simulate(directory, seeds):
     result = Result()
     simulator = os.path.join(ROOT, directory, "tests", "sim", "sim")
     if not os.path.exists(simulator):
         result.skipped.append(f"simulator: {directory}/tests/sim/sim is not built")
         return result
-    status, out = run([simulator, "--seeds", str(seeds)], SUITE_SECONDS, SANITIZER_ENVIRONMENT)
-    if status == 0:
-        result.passed = seeds
-    else:
-        result.failed.append((f"simulator, {seeds} seeds (exit status {status})", out))
-    return result
+    return count_sim(*run([simulator, "--seeds", str(seeds)], SUITE_SECONDS, SANITIZER_ENVIRONMENT))
 
 
 # --- pytest ---
