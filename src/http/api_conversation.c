@@ -63,8 +63,8 @@ static const char **read_members(const json_t *o, size_t *n, struct error *e) {
         return NULL;
     }
     *n = json_array_size(list);
-    if (*n == 0 || *n > MEMBERS_READ_MAX) {
-        error_field(e, "members", *n == 0 ? "must name at least one" : "too many");
+    if (*n > MEMBERS_READ_MAX) {
+        error_field(e, "members", "too many");
         return NULL;
     }
     const char **members = calloc(*n + 1, sizeof *members);

@@ -98,6 +98,7 @@ static bool head_is_sound(struct request *r, const char *method) {
         return false;
     }
     if (lws_hdr_total_length(r->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
+        r->unread = true;
         fail_now(r, 411, "length_required", "send a Content-Length instead of a Transfer-Encoding");
         return false;
     }

@@ -23,6 +23,7 @@ struct request {
     char path[256];
     bool head, keep_alive, has_length, reading_stopped;
     bool authenticated, body_complete, handled;
+    bool unread; // refused with some of its body to come
     bool answered; // nothing more will be said; with `out` or a stream still being written
     uint64_t length; // Content-Length
     uint64_t began_ms, taken; // body bytes so far

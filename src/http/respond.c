@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define FRAME_KEEP (1 << 20)
+#define LINGER_MS  2000
 
 static const char *status_text(int status) {
     switch (status) {
@@ -205,14 +206,23 @@ void request_fail(struct request *r, const struct error *e) {
 
 // ---- writing --------------------------------------------------------------------------------------------
 
+// Closing on a peer that is still sending would reset the connection, and the answer might never be read.
+static int linger(struct conn *c, struct lws *wsi) {
+    c->linger_until_ms = loop_now_ms(c->http->o.loop) + LINGER_MS;
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LINGER_MS / 1000);
+    return 0;
+}
+
 static int finish(struct request *r) {
     struct lws *wsi = r->wsi;
-    bool keep = r->keep_alive;
-    r->conn->request = NULL;
+    struct conn *c = r->conn;
+    bool keep = r->keep_alive, unread = r->unread;
+    c->request = NULL;
     r->conn = NULL;
     r->wsi = NULL;
     request_free_if_done(r);
-    return !keep || lws_http_transaction_completed(wsi) ? -1 : 0;
+    if (keep) return lws_http_transaction_completed(wsi) ? -1 : 0;
+    return unread ? linger(c, wsi) : -1;
 }
 
 int request_writable(struct request *r) {

@@ -54,6 +54,10 @@ static void request_closed(struct conn *c) {
     if (c->request != NULL) request_gone(c->request);
 }
 
+static bool lingering_on(const struct conn *c) {
+    return c != NULL && loop_now_ms(c->http->o.loop) < c->linger_until_ms;
+}
+
 // ---- callbacks ------------------------------------------------------------------------------------------
 
 static struct http *http_of(struct lws *wsi) { return lws_context_user(lws_get_context(wsi)); }
@@ -70,9 +74,11 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
     }
     case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED: return connection_new(http_of(wsi), wsi);
     case LWS_CALLBACK_HTTP: return c == NULL ? -1 : request_begin(c, wsi, in);
-    case LWS_CALLBACK_HTTP_BODY: return c == NULL || c->request == NULL ? 0 : request_body(c->request, in, n);
+    case LWS_CALLBACK_HTTP_BODY:
+        if (c == NULL || c->request == NULL) return lingering_on(c) ? 0 : -1;
+        return request_body(c->request, in, n);
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-        return c == NULL || c->request == NULL ? 0 : request_body_end(c->request);
+        return c == NULL || c->request == NULL ? -1 : request_body_end(c->request);
     case LWS_CALLBACK_HTTP_WRITEABLE: return c == NULL || c->request == NULL ? 0 : request_writable(c->request);
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE: return c == NULL ? -1 : upgrade_check(c, wsi);
     case LWS_CALLBACK_CLOSED_HTTP:

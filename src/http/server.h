@@ -28,6 +28,7 @@ struct conn {
     char address[ADDRESS_TEXT];
     bool counted; // in the per-address limit
     bool too_many;
+    uint64_t linger_until_ms; // not 0: answered, and reading what the peer still sends, then closing
 };
 
 struct http_counters {
