@@ -9,7 +9,7 @@ SEEDS  ?= 1000
 JOBS   ?= $(shell nproc)
 
 .DEFAULT_GOAL := all
-.PHONY: all run test check bench sim fmt fmt-check tidy demo install clean help deps
+.PHONY: all run test check nightly bench sim fmt fmt-check tidy demo install clean help deps
 
 all: deps $(BUILD)/build.ninja ## build build/barid (gcc, optimised, with debug information)
 	@ninja -C $(BUILD) -j $(JOBS) --quiet
@@ -31,6 +31,11 @@ test: ## everything: gcc, clang, sanitizers, simulator, fault tests, browser (in
 check: ## the quick part: build, unit tests, structure, 20 simulator seeds; under two minutes
 	@tools/deps.sh check
 	@$(PYTHON) tools/run_tests.py check
+
+nightly: all ## long: a thousand kill -9 under load, and five thousand simulator seeds
+	@tools/deps.sh test
+	@BARID_KILL_CYCLES=1000 BARID=$(CURDIR)/$(BUILD)/barid $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/faults/test_kill_cycles.py
+	@$(PYTHON) tools/run_tests.py --seeds 5000 sim
 
 sim: all ## the simulator alone: make sim SEEDS=5000
 	@tools/deps.sh check
