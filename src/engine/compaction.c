@@ -63,19 +63,17 @@ static void move_message(struct engine *e, uint32_t h) {
     struct stored *s = stored_at(e, h);
     struct content c;
     struct error err;
-    struct buf tail;
     if (stored_content(e, s, &e->scratch, &c, &err)) die("compaction: %s", err.text);
-    buf_init(&tail, 64u << 20);
-    c.entries = encode_entries(e, s, &tail);
-    if (!buf_ok(&tail)) die("out of memory");
+    buf_clear(&e->tail);
+    c.entries = encode_entries(e, s, &e->tail);
+    if (!buf_ok(&e->tail)) die("out of memory");
     uint8_t head[HEAD_BYTES];
     content_encode_head(&c, head);
-    struct iovec parts[3] = {{head, HEAD_BYTES}, {(uint8_t *)c.exchange, c.size - HEAD_BYTES}, {tail.data, tail.len}};
+    struct iovec parts[3] = {{head, HEAD_BYTES}, {(uint8_t *)c.exchange, c.size - HEAD_BYTES}, {e->tail.data, e->tail.len}};
     struct journal_ref ref;
     jpos pos;
     enum err code = journal_append(e->journal, RECORD_MOVED, JOURNAL_URGENT, s->segment, parts, 3, &ref, &pos);
     if (code) die("compaction: %s", err_text(code));
-    buf_release(&tail);
     stored_moved(e, h, &ref);
 }
 

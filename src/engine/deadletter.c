@@ -59,10 +59,12 @@ static bool send(struct engine *e, uint32_t h) {
     return true;
 }
 
+// One whose target has no room must not hold up those behind it: it goes to the end, for the next time.
 bool dead_run(struct engine *e) {
-    for (uint32_t n = 0; e->dead.head != NONE; n++) {
-        if (n == LETTERS_AT_ONCE) return true;
-        if (!send(e, e->dead.head)) return false;
+    uint32_t waiting = e->dead.count, n = waiting < LETTERS_AT_ONCE ? waiting : LETTERS_AT_ONCE;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t h = e->dead.head;
+        if (!send(e, h)) entry_to(e, h, ENTRY_DEAD);
     }
-    return false;
+    return waiting > n;
 }

@@ -127,7 +127,7 @@ static int by_seq(const void *a, const void *b) {
 void dedupe_replayed(struct engine *e, struct queue *q) {
     struct dedupe *d = q->dedupe;
     ASSERT(d->head == 0);
-    qsort(d->ring, d->n, sizeof *d->ring, by_seq);
+    if (d->n > 0) qsort(d->ring, d->n, sizeof *d->ring, by_seq);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < d->n; i++) {
         if (kept > 0 && d->ring[kept - 1]->seq == d->ring[i]->seq)

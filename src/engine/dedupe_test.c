@@ -1,3 +1,4 @@
+// Deduplication by message id: once within the window, also across restarts.
 #include "engine/rig_test.h"
 
 static const struct queue_options hour = {.durable = true, .dedupe_window_ms = 3600000};

@@ -40,6 +40,7 @@ static struct engine *engine_new(struct io *io, const struct engine_options *o) 
     buf_init(&e->state_bytes, 64u << 20);
     buf_init(&e->dedupe_bytes, 64u << 20);
     buf_init(&e->scratch, 64u << 20);
+    buf_init(&e->tail, 64u << 20);
     list_init(&e->dirty);
     list_init(&e->awaiting);
     chain_init(&e->dead);
@@ -112,6 +113,7 @@ static void free_notes(struct engine *e) {
     buf_release(&e->state_bytes);
     buf_release(&e->dedupe_bytes);
     buf_release(&e->scratch);
+    buf_release(&e->tail);
 }
 
 // What was not made durable is lost, as in a crash: flush and end the batches first. Consumers end with it.

@@ -1,3 +1,4 @@
+// Where messages go: direct, fanout and topic exchanges, and topology after a crash.
 #include "engine/rig_test.h"
 
 static const struct queue_options durable = {.durable = true};

@@ -228,6 +228,7 @@ struct engine {
     struct chain dead;           // entries to be dead-lettered
     struct compaction compaction;
     struct buf scratch; // records read back for delivery
+    struct buf tail;    // entries of a message that compaction writes again
     uint32_t delivering; // stored whose bytes a callback is looking at
     uint8_t *kept_block; // ... when it was settled meanwhile
     struct queue **graves;

@@ -1,3 +1,4 @@
+// The memory budget: backlogs larger than it, and what a queued message costs.
 #include "engine/rig_test.h"
 
 #define BUDGET (256u << 10)

@@ -1,3 +1,4 @@
+// Strict priority levels with the order of publishing in each.
 #include "engine/rig_test.h"
 
 static void send(struct rig *r, uint8_t priority, const char *body) {

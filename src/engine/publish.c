@@ -174,7 +174,7 @@ static enum err store(struct engine *e, const struct message *m, uint8_t hops, c
     if (p->recorded) {
         enum err code = append(e, &c, parts, n, &ref, pos);
         if (code) return error_set(err, code, "the message was not taken: %s", err_text(code));
-    } else if (!memory_has_room_transient(e, size)) {
+    } else if (hops == 0 && !memory_has_room_transient(e, size)) { // a dead letter takes the place of what it was
         return error_set(err, ERR_BUSY, "transient messages fill their third of %llu bytes",
                          (unsigned long long)e->memory_budget);
     }
@@ -198,7 +198,7 @@ static void dead_letter_rejected(struct engine *e, const struct message *m, uint
     for (uint32_t i = 0; i < n && hops < HOPS_MAX; i++) {
         const struct queue_options *o = &queues[i]->options;
         struct exchange *x = exchange_find(e, o->dead_letter_exchange);
-        if (!x) continue;
+        if (!x || (!m->persistent && !memory_has_room_transient(e, m->body_length))) continue;
         struct message letter = *m;
         letter.exchange = o->dead_letter_exchange;
         if (o->dead_letter_routing_key) letter.routing_key = o->dead_letter_routing_key;

@@ -1,3 +1,4 @@
+// Queues and consumers: visibility, turns, prefetch, limits, expiry, dead letters, what callbacks may do.
 #include "engine/rig_test.h"
 
 static const struct queue_options durable = {.durable = true};

@@ -1,3 +1,4 @@
+// What a restart brings back, and what compaction carries along.
 #include "engine/rig_test.h"
 
 static const struct queue_options durable = {.durable = true};

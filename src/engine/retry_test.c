@@ -1,3 +1,4 @@
+// Retry with backoff, attempts, and parking.
 #include "engine/rig_test.h"
 
 static const struct queue_options patient = {

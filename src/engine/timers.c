@@ -1,3 +1,4 @@
+// The heap of timers.h, and what happens when a time has come.
 #include "engine/internal.h"
 
 static bool before(const struct timer *a, const struct timer *b) { return a->due_ms < b->due_ms; }

@@ -1,3 +1,4 @@
+// The trie against the definition of topic patterns.
 #include "base/test.h"
 
 #include "engine/topic_trie.h"

@@ -36,7 +36,7 @@ void model_flushed(struct model *m, uint64_t appended) {
 static void synced(struct entry_model *x, int queue) {
     x->settling = false;
     x->may = place_bit(x->now);
-    if (queue == Q_LOSSY) x->may |= GONE;
+    if (queue == Q_LOSSY || x->unsure) x->may |= GONE;
     x->fewest = x->most = x->attempts;
 }
 

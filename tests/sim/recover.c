@@ -99,6 +99,7 @@ static void note_parked(void *arg, const struct parked *p) {
         queue++;
     for (uint32_t i = key; i < w->model.n; i++) {
         const struct entry_model *x = &w->model.messages[i].in[queue];
+        if (w->model.messages[i].key == key && x->twice) return;
         if (w->model.messages[i].key != key || !(x->may & PARKED) || w->found_place[queue][i]) continue;
         w->found_place[queue][i] = PARKED;
         w->found_attempts[queue][i] = (uint16_t)p->attempts;
@@ -192,6 +193,7 @@ void world_open(struct world *w) {
     w->disk_full = false;
     for (int tries = 0; tries < 3 && pick(w, 4) == 0; tries++) { // it may end again while it recovers
         io_sim_die_at(w->sim, SIM_CHANGE, 1 + pick(w, 6));
+        world_say(w, "POWER CUT while opening");
         if (try_open(w, &e)) {
             engine_close(w->engine);
             w->engine = NULL;
@@ -200,7 +202,7 @@ void world_open(struct world *w) {
     }
     io_sim_die_at(w->sim, SIM_CHANGE, 0);
     if (!try_open(w, &e)) world_fail(w, "the journal does not open: %s", e.text);
-    if (w->model.n > 0) {
+    if (w->lives++ > 0) {
         census(w);
         check_bindings(w);
     }

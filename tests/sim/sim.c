@@ -62,9 +62,15 @@ static enum err pass_pread(struct io *io, int fd, void *out, size_t n, uint64_t 
     return REAL(io)->v->pread(REAL(io), fd, out, n, offset, got);
 }
 static enum err pass_pwrite(struct io *io, int fd, const void *data, size_t n, uint64_t offset) {
-    return REAL(io)->v->pwrite(REAL(io), fd, data, n, offset);
+    enum err code = REAL(io)->v->pwrite(REAL(io), fd, data, n, offset);
+    world_say(current, "    pwrite %d: %zu bytes at %llu: %s", fd, n, (unsigned long long)offset, err_name(code));
+    return code;
 }
-static enum err pass_datasync(struct io *io, int fd) { return REAL(io)->v->datasync(REAL(io), fd); }
+static enum err pass_datasync(struct io *io, int fd) {
+    enum err code = REAL(io)->v->datasync(REAL(io), fd);
+    world_say(current, "    datasync %d: %s", fd, err_name(code));
+    return code;
+}
 static enum err pass_allocate(struct io *io, int fd, uint64_t bytes) { return REAL(io)->v->allocate(REAL(io), fd, bytes); }
 static enum err pass_truncate(struct io *io, int fd, uint64_t bytes) { return REAL(io)->v->truncate(REAL(io), fd, bytes); }
 static enum err pass_size(struct io *io, int fd, uint64_t *bytes) { return REAL(io)->v->size(REAL(io), fd, bytes); }
@@ -206,6 +212,15 @@ static void op_disk(struct world *w) {
     world_say(w, "the disk has %s", w->disk_full ? "little room" : "room again");
 }
 
+static void end_a_life(struct world *w) {
+    if (w->calm && pick(w, 12) != 0) return;
+    uint64_t dice = pick(w, 14);
+    if (dice < 6) world_crash(w, true);
+    else if (dice < 10) world_crash(w, false);
+    else if (dice < 13) world_restart_clean(w);
+    else world_flip(w);
+}
+
 static void step(struct world *w) {
     uint64_t dice = pick(w, 1000);
     if (dice < 330) op_publish(w);
@@ -221,13 +236,10 @@ static void step(struct world *w) {
     else if (dice < 965) op_bind(w);
     else if (dice < 967) op_purge(w);
     else if (dice < 975) op_parked(w);
-    else if (dice < 978) op_fault(w);
+    else if (dice < 978) w->calm ? (void)0 : op_fault(w);
     else if (dice < 982) op_disk(w);
     else if (dice < 985) io_sim_slow(w->sim, SIM_DATASYNC, pick(w, 2) * pick(w, 300) * 1000000);
-    else if (dice < 991) world_crash(w, true);
-    else if (dice < 995) world_crash(w, false);
-    else if (dice < 998) world_restart_clean(w);
-    else if (dice < 999) world_flip(w);
+    else if (dice < 999) end_a_life(w);
     check_bounds(w);
 }
 
@@ -281,10 +293,13 @@ static bool run_seed(const struct arguments *a, uint64_t seed) {
         .dir = "journal", .segment_bytes = 64 << 10, .low_water_bytes = 256 << 10, .batch_max_bytes = 256 << 10};
     w->options = (struct engine_options){.memory_budget = 48 << 10};
     model_init(&w->model);
+    w->calm = pick(w, 2); // long lives, in which much goes through
+    w->bulk = w->calm && pick(w, 2);
     if (setjmp(w->failed) == 0)
         live(w, &left);
     else
         good = false;
+    if (good) engine_close(w->engine);
     current = NULL;
     if (!good) {
         printf("seed %llu failed: %s; replay with: tests/sim/sim --seed %llu --steps %llu%s%s\n", (unsigned long long)seed,
@@ -293,7 +308,6 @@ static bool run_seed(const struct arguments *a, uint64_t seed) {
         if (n_abandoned < sizeof abandoned / sizeof *abandoned) abandoned[n_abandoned++] = w;
         return false; // its engine is in no state to be closed
     }
-    engine_close(w->engine);
     io_sim_free(w->sim);
     free(w);
     return true;

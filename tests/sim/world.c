@@ -69,6 +69,7 @@ static void answered(void *arg, enum publish_result result) {
         world_fail(w, "message %u with id %u was called a duplicate and is none", a->message, msg->key);
     if (result == PUBLISH_OK && msg->duplicate)
         world_fail(w, "message %u with id %u is a duplicate and was taken", a->message, msg->key);
+    if (result == PUBLISH_OK && msg->ambiguous && msg->in[Q_ONCE].now == HERE) msg->in[Q_ONCE].may = HERE;
     if (result == PUBLISH_DUPLICATE) memset(&msg->in[Q_ONCE], 0, sizeof msg->in[Q_ONCE]);
 }
 
@@ -77,6 +78,7 @@ static void taken(struct world *w, uint32_t number, int queue) {
     msg->in[queue] = (struct entry_model){.now = HERE, .may = HERE};
     if (queue == Q_LOSSY) msg->in[queue].may |= GONE;
     if (queue != Q_ONCE) return;
+    if (msg->ambiguous) msg->in[queue].may |= GONE;
     struct id_model *id = &w->model.ids[msg->key];
     int64_t until = wall_now(w) + 5000;
     id->maybe_until_ms = until;
@@ -131,7 +133,7 @@ void op_publish(struct world *w) {
     } else {
         choose_target(w, &out, goes);
     }
-    msg->size = pick(w, 40) == 0 ? 6 + (uint32_t)pick(w, 30000) : 6 + (uint32_t)pick(w, 900);
+    msg->size = pick(w, w->bulk ? 3 : 40) == 0 ? 6 + (uint32_t)pick(w, 30000) : 6 + (uint32_t)pick(w, 900);
     msg->priority = (uint8_t)pick(w, 6);
     msg->persistent = pick(w, 8) != 0;
     fill_body(number, msg->size, body);
@@ -221,6 +223,7 @@ static void on_deliver(void *arg, const struct delivery *d) {
         return;
     }
     world_say(w, "  %s offers %u (attempt %u%s)", d->queue, number, d->attempt, d->redelivered ? ", redelivered" : "");
+    w->deliveries++;
     check_delivery(w, d, s->queue, number);
     struct entry_model *x = &w->model.messages[number].in[s->queue];
     x->seen = true;
@@ -324,6 +327,7 @@ void batch_begin(struct world *w) {
 
 void batch_write(struct world *w) {
     struct error e;
+    if (w->batch && !w->batch_written) world_say(w, "write (durable %llu)", (unsigned long long)journal_durable(journal(w)));
     if (!w->batch || w->batch_written) return;
     if (journal_batch_write(w->batch, &e)) {
         world_say(w, "the batch could not be written: %s", e.text);

@@ -55,8 +55,9 @@ struct world {
     struct held_delivery held[HELD_MAX];
     uint32_t n_held;
     bool bound[EXCHANGES][PATTERNS][QUEUES], bindings_unsure;
-    bool disk_full;
-    uint32_t steps_done, deaths;
+    bool disk_full, calm, bulk;
+    uint64_t deliveries;
+    uint32_t steps_done, deaths, lives;
     int depth; // inside a delivery
 
     // census
