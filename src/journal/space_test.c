@@ -90,7 +90,7 @@ static void a_moved_and_acked_message_does_not_come_back(void **state) {
     uint32_t last = o->count - 1;
     for (uint32_t i = 0; i < last; i++)
         if (i % 10 > 1) assert_int_equal(owner_ack(o, i), ERR_OK);
-    assert_int_equal(owner_flush(o), ERR_OK);
+    publish_into_next(o); // the copy's segment shall hold no ack about older ones
     uint32_t from = journal_compact_next(o->j);
     assert_true(from > 0);
     uint32_t item = 0;
