@@ -23,7 +23,6 @@ enum err engine_consume(struct engine *e, const char *queue, const struct consum
         q->consumers[at] = q->consumers[at - 1];
     q->consumers[at] = c;
     q->exclusive = o->exclusive;
-    q->had_consumer = true;
     queue_wake(e, q);
     *out = c;
     return ERR_OK;
@@ -184,8 +183,8 @@ static uint32_t dispatch_queue(struct engine *e, struct queue *q, uint32_t turn)
 
 bool engine_dispatch(struct engine *e) {
     if (e->depth > 0) return true;
-    done_run(e);
-    bool more = dead_run(e);
+    bool more = done_run(e);
+    more |= dead_run(e);
     uint32_t left = PASS_DELIVERIES;
     while (left > 0 && !list_empty(&e->dirty)) {
         struct queue *q = LIST_ITEM(list_pop_front(&e->dirty), struct queue, dirty);

@@ -113,7 +113,6 @@ struct queue {
     uint32_t id;     // in records, never reused while a record names it
     bool declared;   // false only while replaying
     bool deleted;    // off the maps, freed when no callback is running
-    bool had_consumer;
     bool awaiting;   // its head is not durable yet
     struct queue_options options; // its strings are ours
     struct backoff backoff;
@@ -319,7 +318,7 @@ struct times {
 };
 void place_entry(struct engine *e, uint32_t entry, const struct times *t); // ready or waiting, and its timer
 void done_push(struct engine *e, const struct done *d);
-void done_run(struct engine *e);
+bool done_run(struct engine *e); // true: there are more
 
 // ---- settle.c: what the next flush writes
 void settle_note(struct engine *e, const struct stored *s, uint32_t queue_id);
@@ -328,10 +327,6 @@ void gone_note(struct engine *e, const struct journal_ref *ref);
 void release_late(struct engine *e, const struct journal_ref *ref);
 void give_back(struct engine *e, uint32_t entry); // to its old place, marked redelivered
 uint32_t held_find(const struct consumer *c, uint64_t tag); // place in c->held
-
-// ---- dispatch.c
-void consumer_drop_all(struct engine *e, struct consumer *c);
-void consumer_bury(struct engine *e, struct consumer *c);
 
 // ---- deadletter.c
 enum dead_reason { DEAD_REJECTED, DEAD_EXPIRED, DEAD_MAXLEN, DEAD_ATTEMPTS };

@@ -274,10 +274,15 @@ void done_push(struct engine *e, const struct done *d) {
     e->done[(e->done_head + e->n_done++) % e->cap_done] = *d;
 }
 
-// In publish order: one that waits for the disk holds up those behind it.
-void done_run(struct engine *e) {
+static bool answer_is_due(const struct engine *e, jpos durable) {
+    return e->n_done > 0 && e->done[e->done_head].pos <= durable;
+}
+
+// In publish order: one that waits for the disk holds up those behind it. Those that callbacks publish and that
+// could be answered at once are left for the next time.
+bool done_run(struct engine *e) {
     jpos durable = journal_durable(e->journal);
-    while (e->n_done > 0 && e->done[e->done_head].pos <= durable) {
+    for (uint32_t left = e->n_done; left > 0 && answer_is_due(e, durable); left--) {
         struct done d = e->done[e->done_head];
         e->done_head = (e->done_head + 1) % e->cap_done;
         e->n_done--;
@@ -287,4 +292,5 @@ void done_run(struct engine *e) {
         d.fn(d.arg, d.result);
         e->depth--;
     }
+    return answer_is_due(e, durable);
 }
