@@ -324,6 +324,7 @@ def settle(clients, conversations, seconds=60):
     by_id = {c["conversation_id"]: c for c in conversations}
 
     def missing():
+        got = {c.name: c.inbox().keys() for c in clients}
         for c in clients:
             if c.faults:
                 return None
@@ -331,13 +332,11 @@ def settle(clients, conversations, seconds=60):
                 return f"{c.name}: unsent {c.unsent()}, owing {c.owing()}"
             delivered, read = c.receipts("delivered"), c.receipts("read")
             for message_id, (conversation_id, _, _) in c.sent().items():
-                if conversation_id not in by_id:
-                    continue
-                who = {r.api.user_id for r in recipients(clients, c, by_id[conversation_id])}
-                got = sum(message_id in r.inbox() for r in recipients(clients, c, by_id[conversation_id]))
-                if who and (message_id not in delivered or not read.get(message_id, set()) >= who
-                            or got < len(recipients(clients, c, by_id[conversation_id]))):
-                    return f"{c.name}: {message_id} delivered {message_id in delivered} read {message_id in read} at {got}"
+                devices = recipients(clients, c, by_id[conversation_id]) if conversation_id in by_id else []
+                who = {r.api.user_id for r in devices}
+                absent = [r.name for r in devices if message_id not in got[r.name]]
+                if who and (absent or message_id not in delivered or not read.get(message_id, set()) >= who):
+                    return f"{c.name}: {message_id} absent at {absent}, delivered {message_id in delivered}, read by {read.get(message_id)}"
         return None
 
     last = [None]
