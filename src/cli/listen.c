@@ -183,6 +183,7 @@ static void on_message(void *arg, const struct in_message *m) {
         return;
     }
     char label[LABEL_MAX];
+    label_learn_about(&l->c, m->conversation_id, m->by_user_id);
     label_beside(&l->c, m->conversation_id, m->by_user_id, label);
     render_in_message(&l->b, l->cli.out, m, label);
     cli_text(&l->b);

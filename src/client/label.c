@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LEARN_TIMEOUT_MS 1000
+
 // All but one or two of them.
 static void join_others(const json_t *members, const char *me, const char *sender, char out[static LABEL_MAX]) {
     size_t i, at = 0;
@@ -87,5 +89,20 @@ void label_learn(struct client *c) {
     const json_t *conversation;
     json_array_foreach(json_object_get(a.body, "conversations"), i, conversation)
         client_learn_conversation(c, conversation, NULL);
+    answer_release(&a);
+}
+
+void label_learn_about(struct client *c, const char *conversation_id, const char *by_user_id) {
+    struct known_conversation known;
+    bool is_known = store_conversation(c->store, conversation_id, &known, NULL) != ERR_NOT_FOUND;
+    known_conversation_release(&known);
+    if (is_known || is_of_two(c, conversation_id, by_user_id)) return;
+    char path[128];
+    struct answer a;
+    snprintf(path, sizeof path, "/conversation/%.64s", conversation_id);
+    web_set_timeout(c->web, LEARN_TIMEOUT_MS);
+    web_call(c->web, "GET", path, NULL, &a);
+    web_set_timeout(c->web, ANSWER_TIMEOUT_MS);
+    if (answer_verdict(&a) == VERDICT_DONE) client_learn_conversation(c, a.body, NULL);
     answer_release(&a);
 }

@@ -15,5 +15,7 @@ void label_beside(struct client *c, const char *conversation_id, const char *by_
 enum tick label_tick(struct client *c, const struct out_message *m, size_t *reads, size_t *readers);
 // Learns all the caller's conversations from the service, in one call; failing is no harm.
 void label_learn(struct client *c);
+// The same for one of which nothing is known yet; takes a second at most.
+void label_learn_about(struct client *c, const char *conversation_id, const char *by_user_id);
 
 #endif

@@ -83,11 +83,11 @@ def ids(bodies):
 # ---- sending ------------------------------------------------------------------------------------------------
 
 def test_a_lost_answer_is_asked_for_again_with_the_same_id(fake, alice, bob):
-    fake.misbehave("POST /conversation/", drop=True)
+    fake.misbehave("POST /conversation/", drop=True, times=3)  # the first one libcurl itself sends again
     states = [line["state"] for line in alice.ok("send", "bob", "salam")]
-    assert states[0] == "sending" and states[-1] == "accepted"
+    assert states[0] == "sending" and "waiting" in states[1:-1] and states[-1] == "accepted"
     sent = fake.bodies("POST /conversation/")
-    assert len(sent) == 2 and sent[0] == sent[1]
+    assert len(sent) == 4 and all(body == sent[0] for body in sent)
     assert len(fake.messages) == 1
 
 
@@ -209,12 +209,12 @@ def test_media_arrives_whole(fake, alice, bob, tmp_path):
 def test_an_upload_is_not_repeated_when_only_the_message_failed(fake, alice, bob, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("text")
-    fake.misbehave("POST /conversation/", drop=True)
+    fake.misbehave("POST /conversation/", drop=True, times=3)
     alice.ok("send", "bob", "--media", str(path))
-    assert fake.count("POST /media") == 1
+    assert fake.count("POST /media") == 1 and len(fake.messages) == 1
     fake.misbehave("POST /media", drop=True)
     alice.ok("send", "bob", "--media", str(path))
-    assert fake.count("POST /media") == 3
+    assert fake.count("POST /media") == 3 and len(fake.messages) == 2
 
 
 def test_a_ticket_that_ran_out_is_replaced(fake, alice, bob, tmp_path):
