@@ -95,7 +95,7 @@ async function start({ token, user_id, device_id }) {
   avatar($("me-avatar"), user_id);
 
   parts.track = new Track(store, api);
-  parts.thread = new Thread(store, api, null, { track: (id) => parts.track.show(id), close: () => history.back() });
+  parts.thread = new Thread(store, api, null, { track: (id) => parts.track.show(id), close: () => (location.hash = "") });
   parts.list = new List(store, (id) => {
     location.hash = `#${id}`;
   });
