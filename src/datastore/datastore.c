@@ -17,7 +17,6 @@
 #include <uv.h>
 
 #define AT_ONCE 3
-#define SHARED_NS 5000000000u
 #define DEFAULT_LOW_WATER (64ull << 20)
 
 void ds_hold(struct datastore *d) { d->holders++; }
@@ -92,26 +91,14 @@ int64_t ds_age_ms(struct datastore *d, const char *name) {
     return age < 0 ? 0 : age;
 }
 
-static bool is_shared(struct datastore *d, const uint8_t hash[DATASTORE_HASH]) {
-    for (unsigned i = 0; i < DS_SHARED; i++)
-        if (d->shared[i].until_ns > uv_hrtime() && memcmp(d->shared[i].hash, hash, DATASTORE_HASH) == 0) return true;
-    return false;
-}
-
 enum err ds_give_name(struct datastore *d, const char *part, const uint8_t hash[DATASTORE_HASH]) {
     char name[DS_NAME], path[4096], shard[3];
     ds_name(hash, name);
     memcpy(shard, name, 2);
     shard[2] = 0;
     pthread_mutex_lock(&d->names);
-    bool existed = ds_age_ms(d, name) >= 0;
     utimensat(-1, full_path(d, part, path, sizeof path), NULL, 0); // its age counts from now
     enum err err = d->io->v->rename(d->io, part, name);
-    if (!err && existed) {
-        memcpy(d->shared[d->shared_at].hash, hash, DATASTORE_HASH);
-        d->shared[d->shared_at].until_ns = uv_hrtime() + SHARED_NS;
-        d->shared_at = (d->shared_at + 1) % DS_SHARED;
-    }
     pthread_mutex_unlock(&d->names);
     return err ? err : d->io->v->sync_dir(d->io, shard);
 }
@@ -123,7 +110,7 @@ enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], u
     *removed = false;
     pthread_mutex_lock(&d->names);
     int64_t age = ds_age_ms(d, name);
-    if (age >= 0 && (uint64_t)age >= min_age_ms && !is_shared(d, hash)) {
+    if (age >= 0 && (uint64_t)age >= min_age_ms) {
         err = d->io->v->remove(d->io, name);
         *removed = !err;
     }

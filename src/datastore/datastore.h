@@ -50,8 +50,8 @@ void datastore_read(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_
 void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn *done, void *arg);
 void ds_reader_free(struct ds_reader *r); // any time
 
-// ---- removing. ERR_OK also when it was not there. A content that another upload came to share within the last
-// seconds stays, because its new owner may not have been written down yet: the sweep decides about it.
+// ---- removing. ERR_OK also when it was not there. The caller knows that nobody is about to own it: an upload of the
+// same content between ds_writer_finish and the note of its owner must be over.
 void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg);
 
 // Lists every content older than `min_age_ms` and every stale .part; for each content calls `wanted` (on the

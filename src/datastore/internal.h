@@ -11,7 +11,6 @@
 
 #define DS_NAME (3 + 2 * DATASTORE_HASH + 1) // "ab/" 64 hex NUL
 #define DS_PART 48                           // "tmp/" 32 hex ".part" NUL
-#define DS_SHARED 64
 
 // One piece of disk work: run() on a pool thread, then done() on the loop thread. A few run at once, so that the
 // pool has threads left for others; the rest wait in order.
@@ -40,11 +39,6 @@ struct datastore {
     struct ds_sweep *sweep;
 
     pthread_mutex_t names; // held while a content gets or loses its name
-    struct {
-        uint8_t hash[DATASTORE_HASH];
-        uint64_t until_ns;
-    } shared[DS_SHARED]; // contents that a second upload has just come to share
-    unsigned shared_at;
 };
 
 void ds_hold(struct datastore *d);
@@ -55,7 +49,7 @@ void ds_name(const uint8_t hash[DATASTORE_HASH], char out[static DS_NAME]);
 // Milliseconds since it was last written, -1 when it is not there.
 int64_t ds_age_ms(struct datastore *d, const char *name);
 enum err ds_give_name(struct datastore *d, const char *part, const uint8_t hash[DATASTORE_HASH]);
-// Removes unless it is younger than min_age_ms or just came to be shared; *removed says which.
+// Removes unless it is younger than min_age_ms; *removed says which.
 enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], uint64_t min_age_ms, bool *removed);
 
 // On the loop: is this part file being written?
