@@ -202,14 +202,14 @@ static enum err open_all(struct server *s, struct error *e) {
 }
 
 static void close_all(struct server *s) {
-    if (s->http != NULL) http_free(s->http);
-    if (s->chat != NULL) chat_free(s->chat);
-    if (s->bus != NULL) bus_close(s->bus);
-    if (s->datastore != NULL) datastore_close(s->datastore);
-    if (s->database != NULL) database_close(s->database);
-    if (s->loop != NULL) loop_free(s->loop);
-    if (s->io != NULL && s->lock_fd >= 0) s->io->v->close(s->io, s->lock_fd);
-    if (s->io != NULL) io_os_free(s->io);
+    http_free(s->http);
+    chat_free(s->chat);
+    bus_close(s->bus);
+    datastore_close(s->datastore);
+    database_close(s->database);
+    loop_free(s->loop);
+    s->io->v->close(s->io, s->lock_fd);
+    io_os_free(s->io);
 }
 
 // ---- running --------------------------------------------------------------------------------------------
@@ -252,8 +252,7 @@ static int serve(struct server *s) {
     struct error e;
     if (open_all(s, &e) != ERR_OK) {
         fprintf(stderr, "barid serve: %s\n", e.text);
-        close_all(s);
-        return 1;
+        _Exit(1); // nothing was accepted yet, and what is on disk is there for good
     }
     watch_signals(s);
     http_set_ready(s->http, true);

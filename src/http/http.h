@@ -39,6 +39,8 @@ struct http_options {
     uint32_t header_timeout_s;             // 0: 20
 };
 
+// After an error the process has to end without freeing the loop: libwebsockets 4.1 cannot be taken down on somebody
+// else's loop when none of its sockets was ever open.
 enum err http_new(struct http **out, const struct http_options *o, struct error *e);
 uint16_t http_port(const struct http *h);
 void http_set_ready(struct http *h, bool ready); // what /readyz says

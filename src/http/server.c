@@ -210,10 +210,7 @@ enum err http_new(struct http **out, const struct http_options *o, struct error 
                           !rates_init(&h->address_rates, h->o.rate_unauthenticated)))
         err = error_set(e, ERR_NOMEM, "no memory for the server");
     if (err == ERR_OK) err = listen_now(h, e);
-    if (err != ERR_OK) {
-        http_free(h);
-        return err;
-    }
+    if (err != ERR_OK) return err; // see http.h
     h->flush.fn = sockets_flush;
     loop_before_block(o->loop, &h->flush);
     h->sweep.fn = sockets_sweep;
@@ -269,7 +266,7 @@ void http_free(struct http *h) {
     if (h == NULL) return;
     loop_timer_stop(h->o.loop, &h->sweep);
     loop_timer_stop(h->o.loop, &h->drain_timer);
-    if (h->context != NULL) destroy_context(h);
+    destroy_context(h);
     socket_calls_release(h);
     addresses_release(&h->addresses);
     rates_release(&h->device_rates);
