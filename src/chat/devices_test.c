@@ -297,6 +297,9 @@ static void test_conversations(void **state) {
     assert_string_equal(s.text, "ab(alice,bob)");
     assert_true(add(f, &bob, "ab", both, 3).existed);
     assert_int_equal(add(f, &alice, "ab", one, 1).err, ERR_CONFLICT);
+    const char *const three[] = {"bob", "eve"};
+    assert_int_equal(add(f, &alice, "ab", three, 2).err, ERR_CONFLICT);
+    assert_int_equal(add(f, &alice, "ab", NULL, 0).err, ERR_CONFLICT);
     assert_int_equal(add(f, &eve, "ab", both, 3).err, ERR_CONFLICT);
     s = add(f, &alice, "more", unknown, 2);
     assert_int_equal(s.err, ERR_INVALID);
@@ -329,6 +332,7 @@ static void test_people_are_seen_by_those_they_talk_to(void **state) {
     struct fixture *f = *state;
     struct chat_actor alice = join(f, "alice"), bob = join(f, "bob"), eve = join(f, "eve");
     converse(f, &alice, "ab", "bob");
+    converse(f, &eve, "notes", "");
     assert_int_equal(look(f, &eve, "bob").err, ERR_NOT_FOUND);
     assert_int_equal(look(f, &alice, "nobody").err, ERR_NOT_FOUND);
     assert_int_equal(look(f, &eve, "eve").err, ERR_OK);

@@ -248,6 +248,30 @@ static void test_a_failing_mailbox_is_tried_again_then_parked(void **state) {
     assert_string_equal(seen, "created:alice accepted:alice retried retried parked");
 }
 
+static void published_again(void *arg, enum err err) {
+    assert_int_equal(err, ERR_OK);
+    loop_stop(((struct fixture *)arg)->loop);
+}
+
+// A bus delivers at least once: what was taken in already has no second effect.
+static void test_an_event_that_comes_twice(void **state) {
+    struct pair p = pair_new(state);
+    struct id m = new_id(p.f);
+    send_text(p.f, &p.alice, "ab", &m, "hello");
+    await_entry(p.f, &p.bob, 0, ENTRY_MESSAGE, &m);
+    struct chat_actor desk = login(p.f, "bob").actor;
+    assert_int_equal(mailbox(p.f, &desk, 0, 0, 0)->n, 1);
+    struct error e = {0};
+    struct bus_event again = {.event_id = m, .topic = "message_send", .key = "ab", .payload = "{}", .payload_length = 2};
+    assert_int_equal(bus_publish(p.f->bus, &again, published_again, p.f, &e), ERR_OK);
+    run_for(p.f, 150);
+    assert_int_equal(mailbox(p.f, &p.bob, 0, 0, 0)->n, 1);
+    assert_int_equal(mailbox(p.f, &desk, 0, 0, 0)->n, 1);
+    struct chat_stats stats;
+    chat_stats(p.f->chat, &stats);
+    assert_int_equal(stats.queued, 1);
+}
+
 // The process goes away right after the answer: what was accepted arrives.
 static void test_accepted_survives_a_restart(void **state) {
     struct pair p = pair_new(state);
@@ -276,6 +300,7 @@ int main(void) {
         T(test_alone_in_a_conversation),
         T(test_seq_counts_a_conversation),
         T(test_a_failing_mailbox_is_tried_again_then_parked),
+        T(test_an_event_that_comes_twice),
         T(test_accepted_survives_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,6 +98,12 @@ static void test_live_during_replay(void **state) {
     }
 }
 
+static int64_t entries_of_bob(struct fixture *f) {
+    return count(f, "select count(*) from mailbox b join device d on d.did = b.did "
+                    "join account a on a.uid = d.uid where a.user_id = 'bob'");
+}
+static bool is_empty(void *arg) { return entries_of_bob(arg) == 0; }
+
 static void test_from_a_cursor(void **state) {
     struct pair p = pair_new(state);
     queue_many(&p, 10);
@@ -118,6 +124,8 @@ static void test_from_a_cursor(void **state) {
     send_many(&p, 1);
     await_seen(bob, 3);
     assert_gapless(bob, 9);
+    chat_link_ack(bob->link, 11);
+    run_until(p.f, is_empty, p.f);
     detach(bob);
 }
 
@@ -199,12 +207,6 @@ static void test_one_link_a_device(void **state) {
     detach(first);
     detach(second);
 }
-
-static int64_t entries_of_bob(struct fixture *f) {
-    return count(f, "select count(*) from mailbox b join device d on d.did = b.did "
-                    "join account a on a.uid = d.uid where a.user_id = 'bob'");
-}
-static bool is_empty(void *arg) { return entries_of_bob(arg) == 0; }
 
 static void test_acks_let_go_of_entries(void **state) {
     struct pair p = pair_new(state);

@@ -208,6 +208,40 @@ static void test_uploads_can_be_given_up_at_any_time(void **state) {
     run_until(p.f, no_files, p.f);
 }
 
+static void ticket_kept(void *arg, const struct error *error, const struct chat_ticket *ok) {
+    struct step *s = arg;
+    assert_null(error);
+    s->done++;
+    loop_stop(s->f->loop);
+}
+static bool has_both(void *arg) { return ((struct step *)arg)->done == 2; }
+
+// The last owner lets go while the same content is being uploaded again.
+static void test_an_upload_meets_the_removal_of_the_same_content(void **state) {
+    struct pair p = pair_new(state);
+    for (int round = 0; round < 10; round++) {
+        char ticket[CHAT_TOKEN_TEXT];
+        struct id m = new_id(p.f);
+        assert_int_equal(upload(p.f, &p.alice, "same", 4, "text/plain", NULL, ticket), ERR_OK);
+        assert_int_equal(send_media(p.f, &p.alice, "ab", &m, ticket).err, ERR_OK);
+        await_entry(p.f, &p.bob, (uint64_t)round, ENTRY_MESSAGE, &m);
+        execute(p.f, "delete from ticket");
+        execute(p.f, "update media set refs = 1");
+        struct chat_upload *u = begin(&p, ERR_OK);
+        struct step s = {.f = p.f};
+        chat_upload_write(u, "same", 4, stepped, &s);
+        run_until(p.f, has_stepped, &s);
+        s.done = 0;
+        if (round % 2 == 0) chat_upload_finish(u, ticket_kept, &s);
+        chat_received(p.f->chat, &p.bob, &m, stepped, &s);
+        if (round % 2 == 1) chat_upload_finish(u, ticket_kept, &s);
+        run_until(p.f, has_both, &s);
+        run_for(p.f, 30);
+        assert_int_equal(media_files(p.f), 1);
+        assert_int_equal(count(p.f, "select count(*) from media where refs = 1"), 1);
+    }
+}
+
 static void test_uploads_at_once_are_bounded(void **state) {
     struct pair p = pair_new(state);
     struct chat_upload *open[8];
@@ -261,6 +295,7 @@ int main(void) {
         T(test_unused_tickets_expire),
         T(test_orphans_are_found_at_the_start),
         T(test_uploads_can_be_given_up_at_any_time),
+        T(test_an_upload_meets_the_removal_of_the_same_content),
         T(test_uploads_at_once_are_bounded),
         cmocka_unit_test(test_media_types),
         cmocka_unit_test(test_names_are_made_harmless),
