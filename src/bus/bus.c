@@ -17,8 +17,7 @@ void bus_close(struct bus *b) {
     if (b) b->v->close(b);
 }
 
-enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg,
-                     struct error *e) {
+enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg, struct error *e) {
     if (!event->topic || event->topic[0] == 0 || strlen(event->topic) > TEXT_MAX)
         return error_field(e, "topic", "a topic has 1 to %d bytes", TEXT_MAX);
     if (event->key && strlen(event->key) > TEXT_MAX)
@@ -27,8 +26,8 @@ enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *
     return b->v->publish(b, event, done, arg, e);
 }
 
-enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver,
-                       void *arg, struct bus_subscription **out, struct error *e) {
+enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,
+                       struct bus_subscription **out, struct error *e) {
     if (!o->group || o->group[0] == 0 || strlen(o->group) > TEXT_MAX - 16)
         return error_field(e, "group", "a group's name has 1 to %d bytes", TEXT_MAX - 16);
     if (!o->pattern || strlen(o->pattern) > TEXT_MAX)
@@ -46,4 +45,6 @@ void bus_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queu
     b->v->each_queue(b, each, arg);
 }
 
-struct engine *bus_engine(struct bus *b) { return b->v->engine(b); }
+struct engine *bus_engine(struct bus *b) {
+    return b->v->engine(b);
+}

@@ -31,7 +31,7 @@ struct bus_event {
 struct bus_delivery {
     struct bus_event event; // pointers valid during the call
     uint64_t tag;
-    uint32_t attempt;       // 1 for the first time
+    uint32_t attempt; // 1 for the first time
     int64_t published_at_ms;
 };
 
@@ -47,18 +47,17 @@ void bus_close(struct bus *b); // flushes what was published
 // done(arg, ERR_OK) when the bus has it durably. ERR_FULL, ERR_BUSY: not taken now, nothing will be called
 // back when bus_publish itself returns an error.
 typedef void bus_done_fn(void *arg, enum err err);
-enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg,
-                     struct error *e);
+enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg, struct error *e);
 
 struct bus_subscribe_options {
     const char *group;
-    const char *pattern;        // topic pattern, "message_send" or "message_*"-like AMQP "#"
-    uint32_t prefetch;          // 0: 256
-    uint32_t max_attempts;      // then parked; 0: 3
+    const char *pattern;   // topic pattern, "message_send" or "message_*"-like AMQP "#"
+    uint32_t prefetch;     // 0: 256
+    uint32_t max_attempts; // then parked; 0: 3
 };
 typedef void bus_deliver_fn(void *arg, const struct bus_delivery *d);
-enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver,
-                       void *arg, struct bus_subscription **out, struct error *e);
+enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,
+                       struct bus_subscription **out, struct error *e);
 enum bus_settle { BUS_ACK, BUS_RETRY, BUS_PARK };
 void bus_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason);
 void bus_unsubscribe(struct bus_subscription *s); // unsettled events go back

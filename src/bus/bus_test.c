@@ -89,10 +89,15 @@ static void on_done(void *arg, enum err err) {
     progress(r);
 }
 
-static void count_only(void *arg, enum err err) { assert_int_equal(err, ERR_OK); (*(uint32_t *)arg)++; }
+static void count_only(void *arg, enum err err) {
+    assert_int_equal(err, ERR_OK);
+    (*(uint32_t *)arg)++;
+}
 
-static struct id put(struct rig *r, const char *topic, const char *key, const char *body, bus_done_fn *done, void *arg) {
-    struct bus_event v = {.event_id = id_new(r->io), .topic = topic, .key = key, .payload = body, .payload_length = strlen(body)};
+static struct id put(struct rig *r, const char *topic, const char *key, const char *body, bus_done_fn *done,
+                     void *arg) {
+    struct bus_event v = {
+        .event_id = id_new(r->io), .topic = topic, .key = key, .payload = body, .payload_length = strlen(body)};
     if (bus_publish(r->bus, &v, done, arg, &r->err)) fail_msg("%s", r->err.text);
     return v.event_id;
 }
@@ -146,8 +151,7 @@ static void every_group_gets_all_and_members_compete(void **state) {
     subscribe(r, &a, "one", "t", 0);
     subscribe(r, &b, "one", "t", 0);
     subscribe(r, &c, "two", "t", 0);
-    for (int i = 0; i < 20; i++)
-        put(r, "t", NULL, "x", NULL, NULL);
+    for (int i = 0; i < 20; i++) put(r, "t", NULL, "x", NULL, NULL);
     run_until(r, 40);
     assert_int_equal(c.n, 20);
     assert_int_equal(a.n, 10);
@@ -197,8 +201,7 @@ static void prefetch_bounds_what_a_handler_has(void **state) {
     struct handler h = {.hold = true};
     uint32_t done = 0;
     subscribe(r, &h, "g", "t", 2);
-    for (int i = 0; i < 6; i++)
-        put(r, "t", NULL, "x", count_only, &done);
+    for (int i = 0; i < 6; i++) put(r, "t", NULL, "x", count_only, &done);
     run_until(r, 2);
     put(r, "t", NULL, "x", on_done, r);
     run_until(r, 3);
@@ -214,16 +217,14 @@ static void leaving_gives_everything_back_in_order(void **state) {
     struct handler a = {.hold = true}, b = {.hold = true}, c = {0};
     subscribe(r, &a, "g", "t", 0);
     subscribe(r, &b, "g", "t", 0);
-    for (int i = 0; i < 6; i++)
-        put(r, "t", "k", (const char *[]){"0", "1", "2", "3", "4", "5"}[i], NULL, NULL);
+    for (int i = 0; i < 6; i++) put(r, "t", "k", (const char *[]){"0", "1", "2", "3", "4", "5"}[i], NULL, NULL);
     run_until(r, 1); // one has the first, both hold followers
     assert_int_equal(a.n + b.n, 1);
     bus_unsubscribe(a.subscription);
     bus_unsubscribe(b.subscription);
     subscribe(r, &c, "g", "t", 0);
     run_until(r, 7);
-    for (int i = 0; i < 6; i++)
-        assert_int_equal(c.got[i].body[0], '0' + i);
+    for (int i = 0; i < 6; i++) assert_int_equal(c.got[i].body[0], '0' + i);
 }
 
 static void what_is_not_settled_comes_again_after_a_restart(void **state) {

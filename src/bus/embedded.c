@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define JOURNAL_DIR "journal"
-#define ROUNDS 8 // of handing out before the loop looks at its sockets again
+#define ROUNDS      8 // of handing out before the loop looks at its sockets again
 
 struct pending {
     struct embedded *bus;
@@ -31,10 +31,8 @@ static struct embedded *embedded_of(struct bus *b) { return (struct embedded *)b
 
 static struct pending *pending_new(struct embedded *b, bus_done_fn *done, void *arg) {
     struct pending *p = b->spare;
-    if (p)
-        b->spare = p->next;
-    else
-        p = malloc(sizeof *p);
+    if (p) b->spare = p->next;
+    else p = malloc(sizeof *p);
     if (p) *p = (struct pending){.bus = b, .done = done, .arg = arg};
     return p;
 }
@@ -197,9 +195,14 @@ struct each {
 
 static void each_queue(void *arg, const struct queue_info *q) {
     struct each *each = arg;
-    struct bus_queue_stats stats = {.name = q->name, .ready = q->ready + q->delayed, .unacked = q->unacked,
-                                    .parked = q->parked, .bytes = q->bytes, .published = q->published,
-                                    .delivered = q->delivered, .acked = q->acked,
+    struct bus_queue_stats stats = {.name = q->name,
+                                    .ready = q->ready + q->delayed,
+                                    .unacked = q->unacked,
+                                    .parked = q->parked,
+                                    .bytes = q->bytes,
+                                    .published = q->published,
+                                    .delivered = q->delivered,
+                                    .acked = q->acked,
                                     .oldest_at_ms = q->oldest_at_ms};
     each->fn(each->arg, &stats);
 }

@@ -28,11 +28,11 @@ struct embedded {
     bool closing;
 };
 
-enum err group_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver,
-                         void *arg, struct bus_subscription **out, struct error *e);
+enum err group_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,
+                         struct bus_subscription **out, struct error *e);
 void group_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason);
 void group_unsubscribe(struct bus_subscription *s);
-void groups_pump(struct embedded *b); // hand out what may be handed out
+void groups_pump(struct embedded *b);  // hand out what may be handed out
 bool groups_ready(struct embedded *b); // there is something to hand out
 void groups_free(struct embedded *b);
 

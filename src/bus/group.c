@@ -21,10 +21,10 @@
 #include <string.h>
 
 #define PREFETCH_DEFAULT 256
-#define WINDOW_FACTOR 4
+#define WINDOW_FACTOR    4
 #define ATTEMPTS_DEFAULT 3
-#define RETRY_DELAY_MS 500
-#define KEY_MAX 255
+#define RETRY_DELAY_MS   500
+#define KEY_MAX          255
 
 struct group {
     struct list_node node;
@@ -163,10 +163,8 @@ static void on_deliver(void *arg, const struct delivery *d) {
         return;
     }
     if (v->key) v->key->first = v;
-    if (m->in_hand < m->prefetch && list_empty(&m->eligible))
-        hand_over(v, d);
-    else
-        make_eligible(v);
+    if (m->in_hand < m->prefetch && list_empty(&m->eligible)) hand_over(v, d);
+    else make_eligible(v);
 }
 
 static bool can_take(const struct member *m) { return m->in_hand < m->prefetch && !list_empty(&m->eligible); }
@@ -200,11 +198,9 @@ static void member_free(struct member *m) {
 
 void groups_pump(struct embedded *b) {
     LIST_EACH(&b->groups, at) {
-        while (pump_one(LIST_ITEM(at, struct group, node)))
-            continue;
+        while (pump_one(LIST_ITEM(at, struct group, node))) continue;
     }
-    for (struct list_node *at; (at = list_pop_front(&b->gone));)
-        member_free(LIST_ITEM(at, struct member, node));
+    for (struct list_node *at; (at = list_pop_front(&b->gone));) member_free(LIST_ITEM(at, struct member, node));
 }
 
 bool groups_ready(struct embedded *b) {
@@ -268,8 +264,7 @@ static void note_pattern(void *arg, const char *exchange, const char *key) {
 static void unbind_old(struct embedded *b, const char *queue, const char *pattern) {
     struct old_patterns old = {.keep = pattern};
     engine_each_binding(b->engine, queue, note_pattern, &old);
-    for (uint32_t i = 0; i < old.n; i++)
-        engine_unbind(b->engine, EVENTS_EXCHANGE, queue, old.patterns[i], NULL);
+    for (uint32_t i = 0; i < old.n; i++) engine_unbind(b->engine, EVENTS_EXCHANGE, queue, old.patterns[i], NULL);
     free(old.patterns);
 }
 
@@ -296,8 +291,8 @@ static struct group *group_new(struct embedded *b, const char *name) {
     return g;
 }
 
-enum err group_subscribe(struct bus *bus, const struct bus_subscribe_options *o, bus_deliver_fn *deliver,
-                         void *arg, struct bus_subscription **out, struct error *e) {
+enum err group_subscribe(struct bus *bus, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,
+                         struct bus_subscription **out, struct error *e) {
     struct embedded *b = (struct embedded *)bus;
     char queue[256];
     snprintf(queue, sizeof queue, "barid.%s", o->group);
@@ -355,10 +350,8 @@ static void drop_empty_keys(struct group *g) {
     size_t at = 0;
     map_init(&kept, g->keys.seed);
     for (struct key *k; (k = map_next(&g->keys, &at));) {
-        if (!k->first)
-            free(k);
-        else if (!map_put(&kept, k->text, k->length, k))
-            die("out of memory");
+        if (!k->first) free(k);
+        else if (!map_put(&kept, k->text, k->length, k)) die("out of memory");
     }
     map_release(&g->keys);
     g->keys = kept;
@@ -370,7 +363,7 @@ void group_unsubscribe(struct bus_subscription *s) {
     ASSERT(!m->ended);
     m->ended = true;
     LIST_EACH(&g->members, at)
-        if (at != &m->node) send_back(LIST_ITEM(at, struct member, node), false);
+    if (at != &m->node) send_back(LIST_ITEM(at, struct member, node), false);
     send_back(m, true); // the engine takes them back with the consumer
     drop_empty_keys(g);
     engine_cancel(g->bus->engine, m->consumer);
@@ -387,6 +380,5 @@ void groups_free(struct embedded *b) {
         list_remove(&g->node);
         free(g);
     }
-    for (struct list_node *at; (at = list_pop_front(&b->gone));)
-        member_free(LIST_ITEM(at, struct member, node));
+    for (struct list_node *at; (at = list_pop_front(&b->gone));) member_free(LIST_ITEM(at, struct member, node));
 }

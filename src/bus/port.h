@@ -6,10 +6,9 @@
 
 struct bus_vtable {
     void (*close)(struct bus *b);
-    enum err (*publish)(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg,
-                        struct error *e);
-    enum err (*subscribe)(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver,
-                          void *arg, struct bus_subscription **out, struct error *e);
+    enum err (*publish)(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg, struct error *e);
+    enum err (*subscribe)(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,
+                          struct bus_subscription **out, struct error *e);
     void (*settle)(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason);
     void (*unsubscribe)(struct bus_subscription *s);
     void (*each_queue)(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);

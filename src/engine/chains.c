@@ -10,14 +10,10 @@ static void insert_between(struct engine *e, struct chain *c, uint32_t h, uint32
     struct entry *x = entry_at(e, h);
     x->prev = prev;
     x->next = next;
-    if (prev == NONE)
-        c->head = h;
-    else
-        entry_at(e, prev)->next = h;
-    if (next == NONE)
-        c->tail = h;
-    else
-        entry_at(e, next)->prev = h;
+    if (prev == NONE) c->head = h;
+    else entry_at(e, prev)->next = h;
+    if (next == NONE) c->tail = h;
+    else entry_at(e, next)->prev = h;
     c->count++;
 }
 
@@ -26,14 +22,10 @@ void chain_push(struct engine *e, struct chain *c, uint32_t h) { insert_between(
 void chain_remove(struct engine *e, struct chain *c, uint32_t h) {
     struct entry *x = entry_at(e, h);
     ASSERT(c->count > 0);
-    if (x->prev == NONE)
-        c->head = x->next;
-    else
-        entry_at(e, x->prev)->next = x->next;
-    if (x->next == NONE)
-        c->tail = x->prev;
-    else
-        entry_at(e, x->next)->prev = x->prev;
+    if (x->prev == NONE) c->head = x->next;
+    else entry_at(e, x->prev)->next = x->next;
+    if (x->next == NONE) c->tail = x->prev;
+    else entry_at(e, x->next)->prev = x->prev;
     x->prev = x->next = NONE;
     c->count--;
 }

@@ -6,10 +6,10 @@
 #include "engine/internal.h"
 #include "engine/records.h"
 
-#define STEP_BYTES (1u << 20) // scanned, and moved, in one step
-#define UNWRITTEN_MAX (4u << 20) // no faster than the disk
+#define STEP_BYTES     (1u << 20) // scanned, and moved, in one step
+#define UNWRITTEN_MAX  (4u << 20) // no faster than the disk
 #define CHECK_EVERY_MS 100
-#define SCANNED UINT32_MAX // the scan came to the segment's end
+#define SCANNED        UINT32_MAX // the scan came to the segment's end
 
 static enum err collect(void *arg, const struct journal_record *r, struct error *err) {
     struct engine *e = arg;
@@ -69,7 +69,8 @@ static void move_message(struct engine *e, uint32_t h) {
     if (!buf_ok(&e->tail)) die("out of memory");
     uint8_t head[HEAD_BYTES];
     content_encode_head(&c, head);
-    struct iovec parts[3] = {{head, HEAD_BYTES}, {(uint8_t *)c.exchange, c.size - HEAD_BYTES}, {e->tail.data, e->tail.len}};
+    struct iovec parts[3] = {
+        {head, HEAD_BYTES}, {(uint8_t *)c.exchange, c.size - HEAD_BYTES}, {e->tail.data, e->tail.len}};
     struct journal_ref ref;
     jpos pos;
     enum err code = journal_append(e->journal, RECORD_MOVED, JOURNAL_URGENT, s->segment, parts, 3, &ref, &pos);

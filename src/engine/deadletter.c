@@ -27,10 +27,8 @@ static const char *reason_text(enum dead_reason why) {
 
 static void end_of_road(struct engine *e, uint32_t h) {
     struct entry *x = entry_at(e, h);
-    if (entry_queue(e, x)->options.park)
-        entry_park(e, h, reason_text(x->aux));
-    else
-        entry_finish(e, h, true);
+    if (entry_queue(e, x)->options.park) entry_park(e, h, reason_text(x->aux));
+    else entry_finish(e, h, true);
 }
 
 // False: not now, the target has no room for it.
@@ -51,9 +49,13 @@ static bool send(struct engine *e, uint32_t h) {
     }
     struct message m = {.exchange = o->dead_letter_exchange,
                         .routing_key = o->dead_letter_routing_key ? o->dead_letter_routing_key : c.routing_key,
-                        .properties = c.properties, .properties_length = c.properties_length, .body = c.body,
-                        .body_length = c.body_length, .message_id = c.message_id,
-                        .persistent = s->segment != 0, .priority = c.priority};
+                        .properties = c.properties,
+                        .properties_length = c.properties_length,
+                        .body = c.body,
+                        .body_length = c.body_length,
+                        .message_id = c.message_id,
+                        .persistent = s->segment != 0,
+                        .priority = c.priority};
     if (to && publish_to(e, to, &m, (uint8_t)(c.hops + 1), NULL, NULL, NULL)) return false;
     entry_finish(e, h, true);
     return true;

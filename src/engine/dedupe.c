@@ -28,8 +28,7 @@ struct dedupe *dedupe_new(struct engine *e) {
 
 void dedupe_free(struct dedupe *d) {
     if (!d) return;
-    for (uint32_t i = 0; i < d->n; i++)
-        free(d->ring[(d->head + i) % d->cap]);
+    for (uint32_t i = 0; i < d->n; i++) free(d->ring[(d->head + i) % d->cap]);
     free(d->ring);
     map_release(&d->by_id);
     free(d);
@@ -58,8 +57,7 @@ bool dedupe_full(const struct dedupe *d) { return d->n >= IDS_MAX; }
 static void ring_grow(struct dedupe *d) {
     uint32_t cap = d->cap ? d->cap * 2 : 16;
     struct seen **ring = memory_new(cap * sizeof *ring);
-    for (uint32_t i = 0; i < d->n; i++)
-        ring[i] = nth(d, i);
+    for (uint32_t i = 0; i < d->n; i++) ring[i] = nth(d, i);
     free(d->ring);
     d->ring = ring;
     d->head = 0;
@@ -71,8 +69,7 @@ static void timer_start(struct engine *e, struct queue *q) {
     if (d->n > 0 && q->dedupe_timer == 0) timers_set(e, TIMER_DEDUPE, q->slot, nth(d, 0)->until_ms, UINT64_MAX);
 }
 
-void dedupe_add(struct engine *e, struct queue *q, const char *id, size_t id_length, uint64_t seq,
-                uint64_t until) {
+void dedupe_add(struct engine *e, struct queue *q, const char *id, size_t id_length, uint64_t seq, uint64_t until) {
     struct dedupe *d = q->dedupe;
     struct seen *s = memory_new(sizeof *s + id_length + 1);
     s->seq = seq;
@@ -90,10 +87,8 @@ static struct seen *find_seq(const struct dedupe *d, uint64_t seq) {
     uint32_t low = 0, high = d->n;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (nth(d, middle)->seq < seq)
-            low = middle + 1;
-        else
-            high = middle;
+        if (nth(d, middle)->seq < seq) low = middle + 1;
+        else high = middle;
     }
     return low < d->n && nth(d, low)->seq == seq ? nth(d, low) : NULL;
 }
@@ -130,10 +125,8 @@ void dedupe_replayed(struct engine *e, struct queue *q) {
     if (d->n > 0) qsort(d->ring, d->n, sizeof *d->ring, by_seq);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < d->n; i++) {
-        if (kept > 0 && d->ring[kept - 1]->seq == d->ring[i]->seq)
-            free(d->ring[i]);
-        else
-            d->ring[kept++] = d->ring[i];
+        if (kept > 0 && d->ring[kept - 1]->seq == d->ring[i]->seq) free(d->ring[i]);
+        else d->ring[kept++] = d->ring[i];
     }
     d->n = kept;
     uint64_t seed = d->by_id.seed;

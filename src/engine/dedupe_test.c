@@ -4,7 +4,8 @@
 static const struct queue_options hour = {.durable = true, .dedupe_window_ms = 3600000};
 
 static void send(struct rig *r, const char *id) {
-    assert_int_equal(rig_send(r, (struct message){.routing_key = "q", .body = "x", .message_id = id, .persistent = true}), ERR_OK);
+    assert_int_equal(
+        rig_send(r, (struct message){.routing_key = "q", .body = "x", .message_id = id, .persistent = true}), ERR_OK);
 }
 
 static void take_and_ack_all(struct rig *r, struct taker *t) {
@@ -77,7 +78,8 @@ static void each_queue_has_its_own_window(void **state) {
     engine_bind(r->engine, "x", "q", "", NULL);
     engine_bind(r->engine, "x", "plain", "", NULL);
     for (int i = 0; i < 2; i++)
-        rig_send(r, (struct message){.exchange = "x", .routing_key = "", .body = "b", .message_id = "a", .persistent = true});
+        rig_send(r, (struct message){
+                        .exchange = "x", .routing_key = "", .body = "b", .message_id = "a", .persistent = true});
     rig_run(r);
     assert_int_equal(rig_info(r, "q").info.ready, 1);
     assert_int_equal(rig_info(r, "plain").info.ready, 2);

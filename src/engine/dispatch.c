@@ -6,8 +6,8 @@
 #define PASS_DELIVERIES 1024 // by one engine_dispatch
 #define TURN_DELIVERIES 64   // by one queue before the next has its turn
 
-enum err engine_consume(struct engine *e, const char *queue, const struct consumer_options *o,
-                        deliver_fn *deliver, void *arg, struct consumer **out, struct error *err) {
+enum err engine_consume(struct engine *e, const char *queue, const struct consumer_options *o, deliver_fn *deliver,
+                        void *arg, struct consumer **out, struct error *err) {
     struct queue *q = queue_find(e, queue);
     if (!q) return error_set(err, ERR_NOT_FOUND, "there is no queue %s", queue);
     if (q->exclusive || (o->exclusive && q->n_consumers > 0))
@@ -38,16 +38,13 @@ static void give_back_all(struct engine *e, struct consumer *c) {
 static void leave_queue(struct engine *e, struct consumer *c) {
     struct queue *q = c->queue;
     uint32_t at = 0;
-    while (q->consumers[at] != c)
-        at++;
+    while (q->consumers[at] != c) at++;
     memmove(&q->consumers[at], &q->consumers[at + 1], (--q->n_consumers - at) * sizeof *q->consumers);
     q->exclusive = false;
     c->queue = NULL;
     if (q->n_consumers > 0) return;
-    if (q->options.auto_delete)
-        queue_remove(e, q, true);
-    else
-        queue_used(e, q);
+    if (q->options.auto_delete) queue_remove(e, q, true);
+    else queue_used(e, q);
 }
 
 void engine_cancel(struct engine *e, struct consumer *c) {
@@ -62,9 +59,7 @@ void engine_cancel(struct engine *e, struct consumer *c) {
     queues_bury(e);
 }
 
-static bool has_room(const struct consumer *c) {
-    return c->options.prefetch == 0 || c->unacked < c->options.prefetch;
-}
+static bool has_room(const struct consumer *c) { return c->options.prefetch == 0 || c->unacked < c->options.prefetch; }
 
 static struct consumer *next_consumer(struct queue *q) {
     for (uint32_t i = 0, end; i < q->n_consumers; i = end) {

@@ -1,8 +1,8 @@
 // Opening, closing and driving the engine.
 #include "engine/internal.h"
 
-#define DEFAULT_BUDGET (64u << 20)
-#define TIMERS_AT_ONCE 4096
+#define DEFAULT_BUDGET   (64u << 20)
+#define TIMERS_AT_ONCE   4096
 #define RETRY_LETTERS_MS 10
 
 static uint64_t stored_key(const void *e, uint32_t h) {
@@ -75,8 +75,7 @@ static void free_messages(struct engine *e, struct chain *c) {
 }
 
 static void free_queue(struct engine *e, struct queue *q) {
-    for (unsigned p = 0; q->levels && p <= q->options.max_priority; p++)
-        free_messages(e, &q->levels[p]);
+    for (unsigned p = 0; q->levels && p <= q->options.max_priority; p++) free_messages(e, &q->levels[p]);
     free_messages(e, &q->waiting);
     free_messages(e, &q->unacked);
     free_messages(e, &q->parked);
@@ -91,7 +90,7 @@ static void free_exchanges(struct engine *e) {
     size_t at = 0;
     for (struct exchange *x; (x = map_next(&e->exchange_names, &at));) {
         LIST_EACH_SAFE(&x->bindings, b)
-            free(LIST_ITEM(b, struct binding, of_exchange));
+        free(LIST_ITEM(b, struct binding, of_exchange));
         map_release(&x->by_key);
         topic_trie_free(x->trie);
         free(x->name);
@@ -143,11 +142,12 @@ void engine_close(struct engine *e) {
     free(e);
 }
 
-struct journal *engine_journal(struct engine *e) { return e->journal; }
+struct journal *engine_journal(struct engine *e) {
+    return e->journal;
+}
 
 static void wake_awaiting(struct engine *e) {
-    while (!list_empty(&e->awaiting))
-        queue_wake(e, LIST_ITEM(list_first(&e->awaiting), struct queue, dirty));
+    while (!list_empty(&e->awaiting)) queue_wake(e, LIST_ITEM(list_first(&e->awaiting), struct queue, dirty));
 }
 
 void engine_durable(struct engine *e) {
@@ -172,8 +172,7 @@ uint64_t engine_next_deadline(struct engine *e) {
     uint64_t deadline = UINT64_MAX;
     if (e->timers.n > 0 && e->timers.items[0].due_ms < UINT64_MAX / 1000000)
         deadline = e->timers.items[0].due_ms * 1000000;
-    if (e->dead.count > 0 && deadline > now + RETRY_LETTERS_MS * 1000000)
-        deadline = now + RETRY_LETTERS_MS * 1000000;
+    if (e->dead.count > 0 && deadline > now + RETRY_LETTERS_MS * 1000000) deadline = now + RETRY_LETTERS_MS * 1000000;
     return deadline;
 }
 
@@ -188,5 +187,6 @@ void engine_stats(const struct engine *e, struct engine_stats *out) {
         .queues = e->used_queues,
         .bindings = e->n_bindings,
         .waiting_for_disk = e->n_done,
+        .dead_letters = e->dead.count,
     };
 }

@@ -44,35 +44,32 @@ enum queue_overflow { OVERFLOW_DROP_HEAD, OVERFLOW_REJECT_PUBLISH, OVERFLOW_REJE
 struct queue_options {
     bool durable;
     bool auto_delete;
-    uint8_t max_priority;       // 0: plain FIFO; n: levels 0..n, strict, FIFO in each
-    uint64_t message_ttl_ms;    // 0: none (a TTL of zero is has_message_ttl with 0)
+    uint8_t max_priority;    // 0: plain FIFO; n: levels 0..n, strict, FIFO in each
+    uint64_t message_ttl_ms; // 0: none (a TTL of zero is has_message_ttl with 0)
     bool has_message_ttl;
-    uint64_t expires_ms;        // queue TTL, 0: none
-    uint64_t max_length;        // 0: none
-    uint64_t max_length_bytes;  // 0: none
+    uint64_t expires_ms;       // queue TTL, 0: none
+    uint64_t max_length;       // 0: none
+    uint64_t max_length_bytes; // 0: none
     enum queue_overflow overflow;
-    uint32_t delivery_limit;    // attempts before dead-letter or park, 0: none
-    uint32_t retry_delay_ms;    // 0: a RETRY is offered again at once
-    double retry_multiplier;    // 0: 2
-    uint32_t retry_max_delay_ms;// 0: 60,000
-    uint32_t dedupe_window_ms;  // 0: no deduplication by message id
+    uint32_t delivery_limit;             // attempts before dead-letter or park, 0: none
+    uint32_t retry_delay_ms;             // 0: a RETRY is offered again at once
+    double retry_multiplier;             // 0: 2
+    uint32_t retry_max_delay_ms;         // 0: 60,000
+    uint32_t dedupe_window_ms;           // 0: no deduplication by message id
     const char *dead_letter_exchange;    // NULL: none (then the message is parked or dropped)
     const char *dead_letter_routing_key; // NULL: the message's own
-    bool park;                  // after delivery_limit without DLX: keep it parked, with the reason
+    bool park;                           // after delivery_limit without DLX: keep it parked, with the reason
 };
 
 // Idempotent; ERR_CONFLICT when it exists with other properties. Durable ones are records in the journal.
 enum err engine_exchange_declare(struct engine *e, const char *name, enum exchange_type type, bool durable,
                                  struct error *err);
 enum err engine_exchange_delete(struct engine *e, const char *name, struct error *err);
-enum err engine_queue_declare(struct engine *e, const char *name, const struct queue_options *o,
-                              struct error *err);
+enum err engine_queue_declare(struct engine *e, const char *name, const struct queue_options *o, struct error *err);
 enum err engine_queue_delete(struct engine *e, const char *name, struct error *err);
 enum err engine_queue_purge(struct engine *e, const char *name, uint64_t *count, struct error *err);
-enum err engine_bind(struct engine *e, const char *exchange, const char *queue, const char *key,
-                     struct error *err);
-enum err engine_unbind(struct engine *e, const char *exchange, const char *queue, const char *key,
-                       struct error *err);
+enum err engine_bind(struct engine *e, const char *exchange, const char *queue, const char *key, struct error *err);
+enum err engine_unbind(struct engine *e, const char *exchange, const char *queue, const char *key, struct error *err);
 
 // Each binding of a queue, for who wants to change them. The bindings must not be changed meanwhile.
 void engine_each_binding(struct engine *e, const char *queue,
@@ -81,16 +78,16 @@ void engine_each_binding(struct engine *e, const char *queue,
 // ---- publishing -----------------------------------------------------------------------------------------
 
 struct message {
-    const char *exchange;    // "" is the default exchange: routing_key names the queue
+    const char *exchange; // "" is the default exchange: routing_key names the queue
     const char *routing_key;
-    const void *properties;  // opaque to the engine, handed back on delivery (AMQP properties, headers)
+    const void *properties; // opaque to the engine, handed back on delivery (AMQP properties, headers)
     uint32_t properties_length;
     const void *body;
     uint32_t body_length;
-    const char *message_id;  // for deduplication, NULL or "": none
+    const char *message_id; // for deduplication, NULL or "": none
     bool persistent;
     uint8_t priority;
-    uint64_t delay_ms;       // offered only after this long
+    uint64_t delay_ms; // offered only after this long
     bool has_expiration;
     uint64_t expiration_ms;
 };
@@ -103,8 +100,7 @@ typedef void publish_done_fn(void *arg, enum publish_result result);
 
 // ERR_FULL below the disk's low-water mark, ERR_BUSY when too much is waiting for the disk, ERR_NOT_FOUND for
 // no such exchange, ERR_TOO_LARGE. After an error `done` is not called.
-enum err engine_publish(struct engine *e, const struct message *m, publish_done_fn *done, void *arg,
-                        struct error *err);
+enum err engine_publish(struct engine *e, const struct message *m, publish_done_fn *done, void *arg, struct error *err);
 
 // ---- consuming ------------------------------------------------------------------------------------------
 
@@ -118,8 +114,8 @@ struct delivery {
     const char *message_id;
     uint8_t priority;
     bool redelivered;
-    uint32_t attempt;         // 1 for the first time
-    int64_t published_at_ms;  // wall clock
+    uint32_t attempt;        // 1 for the first time
+    int64_t published_at_ms; // wall clock
 };
 
 // Pointers are valid during the call. The message is the consumer's until settled or the consumer ends.
@@ -132,15 +128,15 @@ struct consumer_options {
     bool exclusive;
 };
 
-enum err engine_consume(struct engine *e, const char *queue, const struct consumer_options *o,
-                        deliver_fn *deliver, void *arg, struct consumer **out, struct error *err);
+enum err engine_consume(struct engine *e, const char *queue, const struct consumer_options *o, deliver_fn *deliver,
+                        void *arg, struct consumer **out, struct error *err);
 void engine_cancel(struct engine *e, struct consumer *c); // what it holds goes back, marked redelivered
 
 enum settle { SETTLE_ACK, SETTLE_RETRY, SETTLE_REQUEUE, SETTLE_REJECT, SETTLE_PARK };
 // RETRY: counts an attempt, backs off, after delivery_limit dead-letters or parks. REQUEUE: back to its place,
 // at once. REJECT: dead-letter, or drop. PARK: to the parked list with the reason. ERR_NOT_FOUND: unknown tag.
-enum err engine_settle(struct engine *e, struct consumer *c, uint64_t tag, enum settle how,
-                       const char *reason, struct error *err);
+enum err engine_settle(struct engine *e, struct consumer *c, uint64_t tag, enum settle how, const char *reason,
+                       struct error *err);
 
 // For a consumer that keeps a delivery while it waits, so that nothing behind it comes first (bus/embedded.c).
 // engine_attempt counts a failed attempt, durably, and tells how long to wait by the queue's backoff; ERR_LIMIT:
@@ -183,6 +179,7 @@ struct engine_stats {
     uint64_t structure_bytes;           // messages and entries without bodies
     uint64_t messages, entries, queues, bindings;
     uint64_t waiting_for_disk; // publishes not yet answered
+    uint64_t dead_letters;     // not yet published again: their target has no room
 };
 void engine_stats(const struct engine *e, struct engine_stats *out);
 

@@ -26,7 +26,7 @@ struct exchange *exchange_new(struct engine *e, const char *name, enum exchange_
 
 void exchange_remove(struct engine *e, struct exchange *x, bool record) {
     LIST_EACH_SAFE(&x->bindings, at)
-        binding_remove(e, LIST_ITEM(at, struct binding, of_exchange), record);
+    binding_remove(e, LIST_ITEM(at, struct binding, of_exchange), record);
     if (x->pin != NONE) pin_drop(e, x->pin, record);
     map_remove(&e->exchange_names, x->name, strlen(x->name));
     map_release(&x->by_key);
@@ -97,8 +97,7 @@ void binding_attach(struct engine *e, struct binding *b) {
 static void key_remove(struct exchange *x, struct binding *b) {
     struct binding *first = map_remove(&x->by_key, b->key, strlen(b->key));
     struct binding **link = &first;
-    while (*link != b)
-        link = &(*link)->next_same_key;
+    while (*link != b) link = &(*link)->next_same_key;
     *link = b->next_same_key;
     if (first) key_put(x, first);
 }
@@ -125,8 +124,7 @@ struct binding *binding_find(struct exchange *x, const struct queue *q, const ch
 
 static enum err find_ends(struct engine *e, const char *exchange, const char *queue, struct exchange **x,
                           struct queue **q, struct error *err) {
-    if (exchange[0] == 0)
-        return error_set(err, ERR_FORBIDDEN, "the default exchange has its bindings by itself");
+    if (exchange[0] == 0) return error_set(err, ERR_FORBIDDEN, "the default exchange has its bindings by itself");
     *x = exchange_find(e, exchange);
     if (!*x) return error_set(err, ERR_NOT_FOUND, "there is no exchange %s", exchange);
     *q = queue_find(e, queue);
@@ -134,8 +132,7 @@ static enum err find_ends(struct engine *e, const char *exchange, const char *qu
     return ERR_OK;
 }
 
-enum err engine_bind(struct engine *e, const char *exchange, const char *queue, const char *key,
-                     struct error *err) {
+enum err engine_bind(struct engine *e, const char *exchange, const char *queue, const char *key, struct error *err) {
     struct exchange *x = NULL;
     struct queue *q;
     enum err code = find_ends(e, exchange, queue, &x, &q, err);
@@ -158,8 +155,7 @@ enum err engine_bind(struct engine *e, const char *exchange, const char *queue, 
     return ERR_OK;
 }
 
-enum err engine_unbind(struct engine *e, const char *exchange, const char *queue, const char *key,
-                       struct error *err) {
+enum err engine_unbind(struct engine *e, const char *exchange, const char *queue, const char *key, struct error *err) {
     struct exchange *x = NULL;
     struct queue *q;
     enum err code = find_ends(e, exchange, queue, &x, &q, err);
@@ -200,10 +196,9 @@ void route(struct engine *e, struct exchange *x, const char *key) {
     } else if (x->type == EXCHANGE_TOPIC) {
         topic_trie_match(x->trie, key, route_binding, e);
     } else if (x->type == EXCHANGE_DIRECT) {
-        for (struct binding *b = map_get(&x->by_key, key, strlen(key)); b; b = b->next_same_key)
-            route_add(e, b->queue);
+        for (struct binding *b = map_get(&x->by_key, key, strlen(key)); b; b = b->next_same_key) route_add(e, b->queue);
     } else {
         LIST_EACH(&x->bindings, at)
-            route_add(e, LIST_ITEM(at, struct binding, of_exchange)->queue);
+        route_add(e, LIST_ITEM(at, struct binding, of_exchange)->queue);
     }
 }

@@ -6,13 +6,13 @@ static const struct queue_options durable = {.durable = true};
 static uint64_t ready(struct rig *r, const char *queue) { return rig_info(r, queue).info.ready; }
 
 static void publish(struct rig *r, const char *exchange, const char *key) {
-    assert_int_equal(rig_send(r, (struct message){.exchange = exchange, .routing_key = key, .body = "x", .persistent = true}),
-                     ERR_OK);
+    assert_int_equal(
+        rig_send(r, (struct message){.exchange = exchange, .routing_key = key, .body = "x", .persistent = true}),
+        ERR_OK);
 }
 
 static void declare(struct rig *r) {
-    for (int i = 0; i < 3; i++)
-        rig_queue(r, (const char *[]){"a", "b", "c"}[i], durable);
+    for (int i = 0; i < 3; i++) rig_queue(r, (const char *[]){"a", "b", "c"}[i], durable);
     assert_int_equal(engine_exchange_declare(r->engine, "direct", EXCHANGE_DIRECT, true, NULL), ERR_OK);
     assert_int_equal(engine_exchange_declare(r->engine, "fanout", EXCHANGE_FANOUT, true, NULL), ERR_OK);
     assert_int_equal(engine_exchange_declare(r->engine, "topic", EXCHANGE_TOPIC, true, NULL), ERR_OK);
@@ -63,13 +63,12 @@ static void a_queue_takes_a_message_once_however_often_it_is_bound(void **state)
 static void fanout_reaches_all_and_deleting_it_ends_that(void **state) {
     struct rig *r = *state;
     declare(r);
-    for (int i = 0; i < 3; i++)
-        bind(r, "fanout", (const char *[]){"a", "b", "c"}[i], "ignored");
+    for (int i = 0; i < 3; i++) bind(r, "fanout", (const char *[]){"a", "b", "c"}[i], "ignored");
     publish(r, "fanout", "");
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(ready(r, (const char *[]){"a", "b", "c"}[i]), 1);
+    for (int i = 0; i < 3; i++) assert_int_equal(ready(r, (const char *[]){"a", "b", "c"}[i]), 1);
     assert_int_equal(engine_exchange_delete(r->engine, "fanout", NULL), ERR_OK);
-    assert_int_equal(rig_send(r, (struct message){.exchange = "fanout", .routing_key = "", .body = "x"}), ERR_NOT_FOUND);
+    assert_int_equal(rig_send(r, (struct message){.exchange = "fanout", .routing_key = "", .body = "x"}),
+                     ERR_NOT_FOUND);
     assert_int_equal(engine_queue_delete(r->engine, "a", NULL), ERR_OK);
 }
 
@@ -86,7 +85,8 @@ static void topology_is_as_it_was_after_a_crash(void **state) {
     rig_sync(r);
     rig_crash(r);
     assert_false(rig_info(r, "transient").found);
-    assert_int_equal(rig_send(r, (struct message){.exchange = "fanout", .routing_key = "", .body = "x"}), ERR_NOT_FOUND);
+    assert_int_equal(rig_send(r, (struct message){.exchange = "fanout", .routing_key = "", .body = "x"}),
+                     ERR_NOT_FOUND);
     publish(r, "direct", "k");
     publish(r, "topic", "t.u");
     assert_int_equal(ready(r, "a"), 1);

@@ -31,8 +31,7 @@ uint32_t index_find(const struct index *x, uint64_t key) {
 
 static void place(struct index *x, uint32_t handle) {
     uint32_t i = home(x, x->key(x->owner, handle));
-    while (x->slots[i] != NONE)
-        i = (i + 1) & x->mask;
+    while (x->slots[i] != NONE) i = (i + 1) & x->mask;
     x->slots[i] = handle;
 }
 
@@ -48,10 +47,8 @@ static void resize(struct index *x, uint32_t slots) {
 }
 
 void index_add(struct index *x, uint32_t handle) {
-    if (!x->slots)
-        resize(x, 64);
-    else if ((uint64_t)(x->count + 1) * 8 > (uint64_t)(x->mask + 1) * 5)
-        resize(x, (x->mask + 1) * 2);
+    if (!x->slots) resize(x, 64);
+    else if ((uint64_t)(x->count + 1) * 8 > (uint64_t)(x->mask + 1) * 5) resize(x, (x->mask + 1) * 2);
     place(x, handle);
     x->count++;
 }

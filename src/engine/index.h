@@ -25,8 +25,6 @@ void index_add(struct index *x, uint32_t handle);         // its key must be new
 void index_remove(struct index *x, uint32_t handle);      // by the key it still has
 
 static inline uint64_t index_counter(uint64_t counter) { return counter << 6; }
-static inline uint64_t index_place(uint32_t segment, uint32_t offset) {
-    return (uint64_t)segment << 32 | offset;
-}
+static inline uint64_t index_place(uint32_t segment, uint32_t offset) { return (uint64_t)segment << 32 | offset; }
 
 #endif

@@ -23,14 +23,14 @@
 #include "engine/topic_trie.h"
 #include "journal/journal.h"
 
-#define NAME_BYTES 255
-#define MESSAGE_MAX (8u << 20)      // properties and body; larger ones are claim-checked by the door
-#define REASON_MAX 200              // a longer reason is cut
-#define HOPS_MAX 16                 // dead-letter round trips before a message is parked or dropped
-#define BINDINGS_MAX 1000000        // in all
-#define DONE_MAX (1u << 20)         // publishes whose callback is still to come
-#define SETTLE_BATCH 4096           // settles gathered before they are flushed even in the middle of a pass
-#define NEAR_HEAD 64                // ready messages a queue keeps in memory while others are dropped from it
+#define NAME_BYTES   255
+#define MESSAGE_MAX  (8u << 20) // properties and body; larger ones are claim-checked by the door
+#define REASON_MAX   200        // a longer reason is cut
+#define HOPS_MAX     16         // dead-letter round trips before a message is parked or dropped
+#define BINDINGS_MAX 1000000    // in all
+#define DONE_MAX     (1u << 20) // publishes whose callback is still to come
+#define SETTLE_BATCH 4096       // settles gathered before they are flushed even in the middle of a pass
+#define NEAR_HEAD    64         // ready messages a queue keeps in memory while others are dropped from it
 
 struct content; // records.h
 
@@ -90,7 +90,7 @@ struct binding {
     struct exchange *exchange;
     struct queue *queue;
     bool attached; // false only while replaying
-    uint32_t pin;      // NONE: not durable
+    uint32_t pin;  // NONE: not durable
     char key[];
 };
 
@@ -109,11 +109,11 @@ struct dedupe;
 
 struct queue {
     char *name;
-    uint32_t slot;   // in engine.queues, reused
-    uint32_t id;     // in records, never reused while a record names it
-    bool declared;   // false only while replaying
-    bool deleted;    // off the maps, freed when no callback is running
-    bool awaiting;   // its head is not durable yet
+    uint32_t slot;                // in engine.queues, reused
+    uint32_t id;                  // in records, never reused while a record names it
+    bool declared;                // false only while replaying
+    bool deleted;                 // off the maps, freed when no callback is running
+    bool awaiting;                // its head is not durable yet
     struct queue_options options; // its strings are ours
     struct backoff backoff;
     struct chain *levels;
@@ -121,7 +121,7 @@ struct queue {
     struct chain waiting, unacked, parked;
     uint64_t ready, bytes; // bytes of ready bodies
     uint64_t published, delivered, acked;
-    uint32_t finger; // replaying: where the last moved message was put in
+    uint32_t finger;             // replaying: where the last moved message was put in
     struct consumer **consumers; // highest priority first
     uint32_t n_consumers, cap_consumers;
     uint32_t turn; // round-robin
@@ -130,7 +130,7 @@ struct queue {
     struct list bindings;
     uint32_t pin;
     uint32_t expiry_timer, dedupe_timer;
-    uint64_t route_mark; // the last publish that came by: a queue takes a message once
+    uint64_t route_mark;    // the last publish that came by: a queue takes a message once
     struct list_node dirty; // in engine.dirty, or engine.awaiting
 };
 
@@ -226,8 +226,8 @@ struct engine {
     struct list dirty, awaiting; // queues
     struct chain dead;           // entries to be dead-lettered
     struct compaction compaction;
-    struct buf scratch; // records read back for delivery
-    struct buf tail;    // entries of a message that compaction writes again
+    struct buf scratch;  // records read back for delivery
+    struct buf tail;     // entries of a message that compaction writes again
     uint32_t delivering; // stored whose bytes a callback is looking at
     uint8_t *kept_block; // ... when it was settled meanwhile
     struct queue **graves;
@@ -247,7 +247,7 @@ uint32_t stored_new(struct engine *e, uint64_t seq, const struct journal_ref *re
 void stored_keep(struct engine *e, struct stored *s, uint8_t *block, uint32_t size);
 void stored_drop_block(struct engine *e, uint32_t stored); // journaled ones only
 bool memory_has_room(const struct engine *e, uint64_t size, bool near_head);
-bool memory_has_room_transient(const struct engine *e, uint64_t size);
+bool memory_has_room_transient(const struct engine *e, uint64_t size, bool dead_letter);
 // The message's content, from memory or read back into `scratch`.
 enum err stored_content(struct engine *e, const struct stored *s, struct buf *scratch, struct content *out,
                         struct error *err);
@@ -264,18 +264,16 @@ void chain_remove(struct engine *e, struct chain *c, uint32_t entry);
 void chain_insert_ordered(struct engine *e, struct chain *c, uint32_t entry, uint32_t near);
 void entry_link(struct engine *e, uint32_t entry, enum entry_state state); // ready: at its place in its level
 void entry_to(struct engine *e, uint32_t entry, enum entry_state state);   // unlink and link
-void entry_unlink(struct engine *e, uint32_t entry); // out of the chain of its state
+void entry_unlink(struct engine *e, uint32_t entry);                       // out of the chain of its state
 int queue_highest(const struct queue *q);
 int queue_lowest(const struct queue *q);
 
 // ---- queue.c
-static inline struct queue *entry_queue(const struct engine *e, const struct entry *x) {
-    return e->queues[x->queue];
-}
+static inline struct queue *entry_queue(const struct engine *e, const struct entry *x) { return e->queues[x->queue]; }
 struct queue *queue_find(const struct engine *e, const char *name);
 struct queue *queue_new(struct engine *e, const char *name, uint32_t id);
 void queue_set_options(struct engine *e, struct queue *q, const struct queue_options *o);
-void queue_wake(struct engine *e, struct queue *q); // it may have something to dispatch
+void queue_wake(struct engine *e, struct queue *q);  // it may have something to dispatch
 void queue_empty(struct engine *e, struct queue *q); // every entry, without a record
 void queue_remove(struct engine *e, struct queue *q, bool record);
 void queue_free(struct queue *q);
@@ -303,15 +301,15 @@ void pin_move(struct engine *e, uint32_t pin, const struct journal_ref *ref);
 void pin_drop(struct engine *e, uint32_t pin, bool record);
 void pin_due(struct engine *e, uint32_t pin);
 enum err write_queue(struct engine *e, const struct queue *q, unsigned flags, uint32_t refers_to,
-                      struct journal_ref *ref);
+                     struct journal_ref *ref);
 enum err write_exchange(struct engine *e, const struct exchange *x, unsigned flags, uint32_t refers_to,
-                      struct journal_ref *ref);
+                        struct journal_ref *ref);
 enum err write_binding(struct engine *e, const struct binding *b, unsigned flags, uint32_t refers_to,
-                      struct journal_ref *ref);
+                       struct journal_ref *ref);
 
 // ---- publish.c
-enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops,
-                    publish_done_fn *done, void *arg, struct error *err);
+enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops, publish_done_fn *done,
+                    void *arg, struct error *err);
 // When a message may be seen and when it dies: wall clock, from its record.
 struct times {
     int64_t published_at_ms, delay_until_ms, expires_ms;
@@ -325,7 +323,7 @@ void settle_note(struct engine *e, const struct stored *s, uint32_t queue_id);
 void state_note(struct engine *e, uint32_t entry);
 void gone_note(struct engine *e, const struct journal_ref *ref);
 void release_late(struct engine *e, const struct journal_ref *ref);
-void give_back(struct engine *e, uint32_t entry); // to its old place, marked redelivered
+void give_back(struct engine *e, uint32_t entry);           // to its old place, marked redelivered
 uint32_t held_find(const struct consumer *c, uint64_t tag); // place in c->held
 
 // ---- deadletter.c

@@ -29,12 +29,12 @@ static inline char *memory_text(const char *s) {
 }
 
 // A growable array: makes room for one more item, so that array[(*count)++] may be written.
-#define ROOM_FOR_ONE(array, count, cap)                                                                      \
-    do {                                                                                                     \
-        if ((count) == (cap)) {                                                                              \
-            (cap) = (cap) ? (cap) * 2 : 16;                                                                  \
-            (array) = memory_resize((array), (size_t)(cap) * sizeof *(array));                               \
-        }                                                                                                    \
+#define ROOM_FOR_ONE(array, count, cap)                                                                                \
+    do {                                                                                                               \
+        if ((count) == (cap)) {                                                                                        \
+            (cap) = (cap) ? (cap)*2 : 16;                                                                              \
+            (array) = memory_resize((array), (size_t)(cap) * sizeof *(array));                                         \
+        }                                                                                                              \
     } while (0)
 
 #endif

@@ -1,9 +1,9 @@
 // The memory budget: backlogs larger than it, and what a queued message costs.
 #include "engine/rig_test.h"
 
-#define BUDGET (256u << 10)
+#define BUDGET   (256u << 10)
 #define MESSAGES 1000
-#define SIZE 4000
+#define SIZE     4000
 
 static int setup(void **state) {
     struct rig *r = calloc(1, sizeof *r);
@@ -20,8 +20,13 @@ static void fill(struct rig *r, bool persistent, enum err *last) {
     for (int i = 0; i < MESSAGES; i++) {
         memset(body, 'a' + i % 26, sizeof body);
         snprintf(body, sizeof body, "%d", i);
-        *last = rig_send(r, (struct message){.routing_key = "q", .body = body, .body_length = SIZE, .persistent = persistent,
-                                             .properties = "props", .properties_length = 5, .message_id = "id"});
+        *last = rig_send(r, (struct message){.routing_key = "q",
+                                             .body = body,
+                                             .body_length = SIZE,
+                                             .persistent = persistent,
+                                             .properties = "props",
+                                             .properties_length = 5,
+                                             .message_id = "id"});
         if (*last) return;
         rig_sync(r);
     }

@@ -35,8 +35,7 @@ void entry_park(struct engine *e, uint32_t h, const char *reason) {
     if (stored_at(e, x->stored)->segment != 0) stored_drop_block(e, x->stored);
 }
 
-static void list_queue(struct engine *e, struct queue *q, void (*each)(void *arg, const struct parked *),
-                       void *arg) {
+static void list_queue(struct engine *e, struct queue *q, void (*each)(void *arg, const struct parked *), void *arg) {
     struct buf scratch;
     buf_init(&scratch, 2 * MESSAGE_MAX);
     for (uint32_t h = q->parked.head; h != NONE; h = entry_at(e, h)->next) {
@@ -45,9 +44,14 @@ static void list_queue(struct engine *e, struct queue *q, void (*each)(void *arg
         struct parking *p = parking_at(e, x->aux);
         struct content c;
         bool readable = stored_content(e, s, &scratch, &c, NULL) == ERR_OK;
-        struct parked out = {.id = p->id, .queue = q->name, .message_id = readable ? c.message_id : "",
-                             .reason = p->reason, .attempts = x->attempts, .parked_at_ms = p->parked_at_ms,
-                             .published_at_ms = s->published_at_ms, .body_length = s->body_length};
+        struct parked out = {.id = p->id,
+                             .queue = q->name,
+                             .message_id = readable ? c.message_id : "",
+                             .reason = p->reason,
+                             .attempts = x->attempts,
+                             .parked_at_ms = p->parked_at_ms,
+                             .published_at_ms = s->published_at_ms,
+                             .body_length = s->body_length};
         each(arg, &out);
     }
     buf_release(&scratch);

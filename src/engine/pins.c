@@ -34,8 +34,8 @@ void pin_drop(struct engine *e, uint32_t h, bool record) {
 // A dedupe record whose windows are over.
 void pin_due(struct engine *e, uint32_t h) { pin_drop(e, h, false); }
 
-static enum err write(struct engine *e, enum record_kind kind, struct buf *b, unsigned flags,
-                      uint32_t refers_to, struct journal_ref *ref) {
+static enum err write(struct engine *e, enum record_kind kind, struct buf *b, unsigned flags, uint32_t refers_to,
+                      struct journal_ref *ref) {
     ASSERT(buf_ok(b));
     if (e->n_gone) engine_flush(e); // of one name, the old is gone before the new is there
     struct iovec part = {.iov_base = b->data, .iov_len = b->len};
@@ -46,7 +46,7 @@ static enum err write(struct engine *e, enum record_kind kind, struct buf *b, un
 }
 
 enum err write_queue(struct engine *e, const struct queue *q, unsigned flags, uint32_t refers_to,
-                      struct journal_ref *ref) {
+                     struct journal_ref *ref) {
     struct buf b;
     buf_init(&b, 4096);
     queue_encode(&b, q->id, q->name, &q->options);
@@ -54,7 +54,7 @@ enum err write_queue(struct engine *e, const struct queue *q, unsigned flags, ui
 }
 
 enum err write_exchange(struct engine *e, const struct exchange *x, unsigned flags, uint32_t refers_to,
-                      struct journal_ref *ref) {
+                        struct journal_ref *ref) {
     struct buf b;
     buf_init(&b, 4096);
     buf_add_u8(&b, (uint8_t)x->type);
@@ -63,7 +63,7 @@ enum err write_exchange(struct engine *e, const struct exchange *x, unsigned fla
 }
 
 enum err write_binding(struct engine *e, const struct binding *x, unsigned flags, uint32_t refers_to,
-                      struct journal_ref *ref) {
+                       struct journal_ref *ref) {
     struct buf b;
     buf_init(&b, 4096);
     buf_add_u32(&b, x->queue->id);

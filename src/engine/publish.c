@@ -42,8 +42,7 @@ static enum err decide(struct engine *e, const struct message *m, struct plan *p
         struct queue *q = e->route[i];
         e->verdicts[i] = TAKE;
         if (has_id && q->dedupe) {
-            if (dedupe_has(e, q->dedupe, m->message_id, now))
-                e->verdicts[i] = DUPLICATE;
+            if (dedupe_has(e, q->dedupe, m->message_id, now)) e->verdicts[i] = DUPLICATE;
             else if (dedupe_full(q->dedupe))
                 return error_set(err, ERR_BUSY, "queue %s: its deduplication window is full", q->name);
         }
@@ -94,8 +93,7 @@ static enum err append(struct engine *e, const struct content *c, const struct i
 
 static uint8_t *block_of(const struct iovec *parts, uint32_t n, uint32_t size) {
     uint8_t *block = memory_new(size), *at = block;
-    for (uint32_t i = 0; i < n; at += parts[i++].iov_len)
-        memcpy(at, parts[i].iov_base, parts[i].iov_len);
+    for (uint32_t i = 0; i < n; at += parts[i++].iov_len) memcpy(at, parts[i].iov_base, parts[i].iov_len);
     return block;
 }
 
@@ -126,7 +124,8 @@ static void take(struct engine *e, struct queue *q, uint32_t stored, const struc
     x->priority = c->priority < max ? c->priority : max;
     x->recorded = recorded;
     place_entry(e, h,
-                &(struct times){.published_at_ms = c->published_at_ms, .delay_until_ms = c->delay_until_ms,
+                &(struct times){.published_at_ms = c->published_at_ms,
+                                .delay_until_ms = c->delay_until_ms,
                                 .expires_ms = c->expires_ms});
     q->published++;
     if (q->dedupe && c->id_length)
@@ -174,7 +173,7 @@ static enum err store(struct engine *e, const struct message *m, uint8_t hops, c
     if (p->recorded) {
         enum err code = append(e, &c, parts, n, &ref, pos);
         if (code) return error_set(err, code, "the message was not taken: %s", err_text(code));
-    } else if (hops == 0 && !memory_has_room_transient(e, size)) { // a dead letter takes the place of what it was
+    } else if (!memory_has_room_transient(e, size, hops > 0)) {
         return error_set(err, ERR_BUSY, "transient messages fill their third of %llu bytes",
                          (unsigned long long)e->memory_budget);
     }
@@ -184,10 +183,8 @@ static enum err store(struct engine *e, const struct message *m, uint8_t hops, c
     s->body_length = c.body_length;
     if (!p->recorded || memory_has_room(e, size, p->near_head)) stored_keep(e, s, block_of(parts, n, size), size);
     for (uint32_t i = 0; i < e->n_route; i++)
-        if (e->verdicts[i] == TAKE)
-            take(e, e->route[i], stored, &c, m->persistent && e->route[i]->options.durable);
-    for (uint32_t i = 0; i < e->n_route; i++)
-        queue_limit(e, e->route[i]);
+        if (e->verdicts[i] == TAKE) take(e, e->route[i], stored, &c, m->persistent && e->route[i]->options.durable);
+    for (uint32_t i = 0; i < e->n_route; i++) queue_limit(e, e->route[i]);
     return ERR_OK;
 }
 
@@ -198,7 +195,7 @@ static void dead_letter_rejected(struct engine *e, const struct message *m, uint
     for (uint32_t i = 0; i < n && hops < HOPS_MAX; i++) {
         const struct queue_options *o = &queues[i]->options;
         struct exchange *x = exchange_find(e, o->dead_letter_exchange);
-        if (!x || (!m->persistent && !memory_has_room_transient(e, m->body_length))) continue;
+        if (!x || (!m->persistent && !memory_has_room_transient(e, m->body_length, false))) continue;
         struct message letter = *m;
         letter.exchange = o->dead_letter_exchange;
         if (o->dead_letter_routing_key) letter.routing_key = o->dead_letter_routing_key;
@@ -221,8 +218,8 @@ static struct queue **rejecting_with_dlx(struct engine *e, uint32_t *n) {
     return queues;
 }
 
-enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops,
-                    publish_done_fn *done, void *arg, struct error *err) {
+enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops, publish_done_fn *done,
+                    void *arg, struct error *err) {
     struct plan p;
     route(e, x, m->routing_key);
     enum err code = decide(e, m, &p, err);
@@ -238,8 +235,7 @@ enum err publish_to(struct engine *e, struct exchange *x, const struct message *
     // A duplicate is answered when the first one is durable, which may still be on its way.
     if (p.duplicates && pos == 0) pos = journal_appended(e->journal);
     if (done || p.recorded)
-        done_push(e, &(struct done){.pos = pos, .seq = p.recorded ? seq : 0, .fn = done, .arg = arg,
-                                    .result = result});
+        done_push(e, &(struct done){.pos = pos, .seq = p.recorded ? seq : 0, .fn = done, .arg = arg, .result = result});
     uint32_t n;
     struct queue **queues = p.rejected ? rejecting_with_dlx(e, &n) : NULL;
     if (queues) dead_letter_rejected(e, m, hops, queues, n);
@@ -253,8 +249,7 @@ enum err engine_publish(struct engine *e, const struct message *m, publish_done_
     if (code) return code;
     struct exchange *x = exchange_find(e, m->exchange);
     if (!x) return error_set(err, ERR_NOT_FOUND, "there is no exchange %s", m->exchange);
-    if (e->n_done >= DONE_MAX)
-        return error_set(err, ERR_BUSY, "%u messages are waiting for the disk", e->n_done);
+    if (e->n_done >= DONE_MAX) return error_set(err, ERR_BUSY, "%u messages are waiting for the disk", e->n_done);
     return publish_to(e, x, m, 0, done, arg, err);
 }
 
@@ -264,8 +259,7 @@ void done_push(struct engine *e, const struct done *d) {
     if (e->n_done == e->cap_done) {
         uint32_t cap = e->cap_done ? e->cap_done * 2 : 256;
         struct done *bigger = memory_new((size_t)cap * sizeof *bigger);
-        for (uint32_t i = 0; i < e->n_done; i++)
-            bigger[i] = e->done[(e->done_head + i) % e->cap_done];
+        for (uint32_t i = 0; i < e->n_done; i++) bigger[i] = e->done[(e->done_head + i) % e->cap_done];
         free(e->done);
         e->done = bigger;
         e->done_head = 0;

@@ -44,8 +44,7 @@ void queue_set_options(struct engine *e, struct queue *q, const struct queue_opt
                                   .cap_ms = o->retry_max_delay_ms ? o->retry_max_delay_ms : 60000,
                                   .multiplier = o->retry_multiplier > 0 ? o->retry_multiplier : 2};
     q->levels = memory_new(((size_t)o->max_priority + 1) * sizeof *q->levels);
-    for (unsigned i = 0; i <= o->max_priority; i++)
-        chain_init(&q->levels[i]);
+    for (unsigned i = 0; i <= o->max_priority; i++) chain_init(&q->levels[i]);
     if (o->dedupe_window_ms && !q->dedupe) q->dedupe = dedupe_new(e);
 }
 
@@ -74,8 +73,7 @@ static enum err check_options(const char *name, const struct queue_options *o, s
     return ERR_OK;
 }
 
-enum err engine_queue_declare(struct engine *e, const char *name, const struct queue_options *o,
-                              struct error *err) {
+enum err engine_queue_declare(struct engine *e, const char *name, const struct queue_options *o, struct error *err) {
     enum err code = check_options(name, o, err);
     if (code) return code;
     struct queue *q = queue_find(e, name);
@@ -101,13 +99,11 @@ enum err engine_queue_declare(struct engine *e, const char *name, const struct q
 }
 
 static void empty_chain(struct engine *e, struct chain *c) {
-    while (c->head != NONE)
-        entry_finish(e, c->head, false);
+    while (c->head != NONE) entry_finish(e, c->head, false);
 }
 
 void queue_empty(struct engine *e, struct queue *q) {
-    for (int p; (p = queue_highest(q)) >= 0;)
-        empty_chain(e, &q->levels[p]);
+    for (int p; (p = queue_highest(q)) >= 0;) empty_chain(e, &q->levels[p]);
     empty_chain(e, &q->waiting);
     empty_chain(e, &q->unacked);
     empty_chain(e, &q->parked);
@@ -123,7 +119,7 @@ void queue_remove(struct engine *e, struct queue *q, bool record) {
     q->dedupe = NULL;
     queue_empty(e, q);
     LIST_EACH_SAFE(&q->bindings, at)
-        binding_remove(e, LIST_ITEM(at, struct binding, of_queue), record);
+    binding_remove(e, LIST_ITEM(at, struct binding, of_queue), record);
     for (uint32_t i = 0; i < q->n_consumers; i++) {
         struct consumer *c = q->consumers[i];
         c->queue = NULL;
@@ -158,8 +154,7 @@ void queue_free(struct queue *q) {
 
 void queues_bury(struct engine *e) {
     if (e->depth > 0) return;
-    while (e->n_graves > 0)
-        queue_free(e->graves[--e->n_graves]);
+    while (e->n_graves > 0) queue_free(e->graves[--e->n_graves]);
     while (e->n_old_consumers > 0) {
         struct consumer *c = e->old_consumers[--e->n_old_consumers];
         free(c->held);
@@ -179,8 +174,7 @@ enum err engine_queue_purge(struct engine *e, const char *name, uint64_t *count,
     if (!q) return error_set(err, ERR_NOT_FOUND, "there is no queue %s", name);
     if (count) *count = q->ready;
     for (int p; (p = queue_highest(q)) >= 0;)
-        while (q->levels[p].head != NONE)
-            entry_finish(e, q->levels[p].head, true);
+        while (q->levels[p].head != NONE) entry_finish(e, q->levels[p].head, true);
     return ERR_OK;
 }
 
@@ -197,23 +191,19 @@ void queue_used(struct engine *e, struct queue *q) {
 }
 
 void queue_expiry_due(struct engine *e, struct queue *q) {
-    if (q->n_consumers > 0)
-        queue_used(e, q);
-    else
-        queue_remove(e, q, true);
+    if (q->n_consumers > 0) queue_used(e, q);
+    else queue_remove(e, q, true);
 }
 
 static bool over_limit(const struct queue *q) {
     const struct queue_options *o = &q->options;
-    return (o->max_length && q->ready > o->max_length) ||
-           (o->max_length_bytes && q->bytes > o->max_length_bytes);
+    return (o->max_length && q->ready > o->max_length) || (o->max_length_bytes && q->bytes > o->max_length_bytes);
 }
 
 // The oldest of the lowest priority goes first: a high priority is not paid for with its own messages.
 void queue_limit(struct engine *e, struct queue *q) {
     if (q->options.overflow != OVERFLOW_DROP_HEAD) return;
-    while (q->ready > 0 && over_limit(q))
-        entry_dead(e, q->levels[queue_lowest(q)].head, DEAD_MAXLEN);
+    while (q->ready > 0 && over_limit(q)) entry_dead(e, q->levels[queue_lowest(q)].head, DEAD_MAXLEN);
 }
 
 static int64_t oldest(const struct engine *e, const struct queue *q) {
@@ -230,10 +220,17 @@ void engine_each_queue(struct engine *e, void (*each)(void *arg, const struct qu
     for (uint32_t i = 0; i < e->n_queues; i++) {
         struct queue *q = e->queues[i];
         if (!q) continue;
-        struct queue_info info = {.name = q->name, .ready = q->ready, .unacked = q->unacked.count,
-                                  .parked = q->parked.count, .delayed = q->waiting.count, .bytes = q->bytes,
-                                  .consumers = q->n_consumers, .published = q->published,
-                                  .delivered = q->delivered, .acked = q->acked, .oldest_at_ms = oldest(e, q)};
+        struct queue_info info = {.name = q->name,
+                                  .ready = q->ready,
+                                  .unacked = q->unacked.count,
+                                  .parked = q->parked.count,
+                                  .delayed = q->waiting.count,
+                                  .bytes = q->bytes,
+                                  .consumers = q->n_consumers,
+                                  .published = q->published,
+                                  .delivered = q->delivered,
+                                  .acked = q->acked,
+                                  .oldest_at_ms = oldest(e, q)};
         each(arg, &info);
     }
 }

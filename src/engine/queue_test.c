@@ -41,14 +41,11 @@ static void consumers_take_turns(void **state) {
     struct rig *r = *state;
     struct taker t[3] = {0};
     rig_queue(r, "q", durable);
-    for (int i = 0; i < 3; i++)
-        rig_take(r, &t[i], "q", (struct consumer_options){0});
-    for (int i = 0; i < 9; i++)
-        rig_put(r, "q", "x");
+    for (int i = 0; i < 3; i++) rig_take(r, &t[i], "q", (struct consumer_options){0});
+    for (int i = 0; i < 9; i++) rig_put(r, "q", "x");
     rig_run(r);
     assert_int_equal(r->n_seen, 9);
-    for (int i = 3; i < 9; i++)
-        assert_ptr_equal(r->seen[i].consumer, r->seen[i - 3].consumer);
+    for (int i = 3; i < 9; i++) assert_ptr_equal(r->seen[i].consumer, r->seen[i - 3].consumer);
     assert_ptr_not_equal(r->seen[0].consumer, r->seen[1].consumer);
     assert_ptr_not_equal(r->seen[1].consumer, r->seen[2].consumer);
 }
@@ -58,8 +55,7 @@ static void prefetch_bounds_what_a_consumer_holds(void **state) {
     struct taker t = {0};
     rig_queue(r, "q", durable);
     rig_take(r, &t, "q", (struct consumer_options){.prefetch = 2});
-    for (int i = 0; i < 5; i++)
-        rig_put(r, "q", (const char *[]){"a", "b", "c", "d", "e"}[i]);
+    for (int i = 0; i < 5; i++) rig_put(r, "q", (const char *[]){"a", "b", "c", "d", "e"}[i]);
     rig_run(r);
     EXPECT(r, "a", "b");
     rig_settle(r, 1, SETTLE_ACK, NULL);
@@ -76,8 +72,7 @@ static void a_higher_consumer_priority_is_served_first_while_it_has_room(void **
     rig_queue(r, "q", durable);
     rig_take(r, &low, "q", (struct consumer_options){.priority = -1});
     rig_take(r, &high, "q", (struct consumer_options){.priority = 5, .prefetch = 2});
-    for (int i = 0; i < 4; i++)
-        rig_put(r, "q", "x");
+    for (int i = 0; i < 4; i++) rig_put(r, "q", "x");
     rig_run(r);
     assert_ptr_equal(r->seen[0].consumer, high.consumer);
     assert_ptr_equal(r->seen[1].consumer, high.consumer);
@@ -90,8 +85,7 @@ static void requeue_and_cancel_bring_messages_to_their_old_places(void **state) 
     struct taker t = {0}, u = {0};
     rig_queue(r, "q", durable);
     rig_take(r, &t, "q", (struct consumer_options){.prefetch = 3});
-    for (int i = 0; i < 5; i++)
-        rig_put(r, "q", (const char *[]){"a", "b", "c", "d", "e"}[i]);
+    for (int i = 0; i < 5; i++) rig_put(r, "q", (const char *[]){"a", "b", "c", "d", "e"}[i]);
     rig_run(r);
     EXPECT(r, "a", "b", "c");
     engine_cancel(r->engine, t.consumer);
@@ -165,8 +159,7 @@ static void purge_takes_what_is_ready_for_good(void **state) {
     uint64_t count = 0;
     rig_queue(r, "q", durable);
     rig_take(r, &t, "q", (struct consumer_options){.prefetch = 1});
-    for (int i = 0; i < 4; i++)
-        rig_put(r, "q", "x");
+    for (int i = 0; i < 4; i++) rig_put(r, "q", "x");
     rig_run(r);
     assert_int_equal(engine_queue_purge(r->engine, "q", &count, &r->err), ERR_OK);
     assert_int_equal(count, 3);
@@ -232,8 +225,7 @@ static void drop_head_keeps_the_newest(void **state) {
     struct rig *r = *state;
     struct taker t = {0};
     rig_queue(r, "q", (struct queue_options){.durable = true, .max_length = 2});
-    for (int i = 0; i < 4; i++)
-        rig_put(r, "q", (const char *[]){"a", "b", "c", "d"}[i]);
+    for (int i = 0; i < 4; i++) rig_put(r, "q", (const char *[]){"a", "b", "c", "d"}[i]);
     rig_sync(r);
     rig_crash(r);
     rig_take(r, &t, "q", (struct consumer_options){0});
@@ -244,11 +236,14 @@ static void drop_head_keeps_the_newest(void **state) {
 static void reject_publish_says_so(void **state) {
     struct rig *r = *state;
     rig_queue(r, "dead", durable);
-    rig_queue(r, "q", (struct queue_options){.durable = true, .max_length_bytes = 4, .overflow = OVERFLOW_REJECT_PUBLISH});
+    rig_queue(r, "q",
+              (struct queue_options){.durable = true, .max_length_bytes = 4, .overflow = OVERFLOW_REJECT_PUBLISH});
     assert_int_equal(engine_exchange_declare(r->engine, "dlx", EXCHANGE_FANOUT, true, NULL), ERR_OK);
     assert_int_equal(engine_bind(r->engine, "dlx", "dead", "", NULL), ERR_OK);
-    rig_queue(r, "q2", (struct queue_options){.durable = true, .max_length = 1, .dead_letter_exchange = "dlx",
-                                              .overflow = OVERFLOW_REJECT_PUBLISH_DLX});
+    rig_queue(
+        r, "q2",
+        (struct queue_options){
+            .durable = true, .max_length = 1, .dead_letter_exchange = "dlx", .overflow = OVERFLOW_REJECT_PUBLISH_DLX});
     rig_put(r, "q", "1234");
     rig_put(r, "q", "5");
     rig_put(r, "q2", "1");
@@ -266,8 +261,9 @@ static void ttl_and_expiration_end_messages(void **state) {
     rig_queue(r, "q", (struct queue_options){.durable = true, .has_message_ttl = true, .message_ttl_ms = 1000});
     rig_queue(r, "p", durable);
     rig_put(r, "q", "by queue");
-    rig_send(r, (struct message){.routing_key = "p", .body = "own", .persistent = true, .has_expiration = true,
-                                 .expiration_ms = 500});
+    rig_send(r,
+             (struct message){
+                 .routing_key = "p", .body = "own", .persistent = true, .has_expiration = true, .expiration_ms = 500});
     rig_put(r, "p", "stays");
     rig_advance(r, 499);
     assert_int_equal(rig_info(r, "p").info.ready, 2);
@@ -306,7 +302,9 @@ static void dead_letters_go_on_with_their_own_or_the_given_key(void **state) {
     rig_queue(r, "dead", durable);
     engine_exchange_declare(r->engine, "dlx", EXCHANGE_DIRECT, true, NULL);
     engine_bind(r->engine, "dlx", "dead", "gone", NULL);
-    rig_queue(r, "q", (struct queue_options){.durable = true, .dead_letter_exchange = "dlx", .dead_letter_routing_key = "gone"});
+    rig_queue(
+        r, "q",
+        (struct queue_options){.durable = true, .dead_letter_exchange = "dlx", .dead_letter_routing_key = "gone"});
     rig_take(r, &t, "q", (struct consumer_options){0});
     rig_put(r, "q", "bad");
     rig_run(r);
@@ -323,11 +321,12 @@ static void dead_letters_go_on_with_their_own_or_the_given_key(void **state) {
 static void a_dead_letter_circle_ends(void **state) {
     struct rig *r = *state;
     engine_exchange_declare(r->engine, "dlx", EXCHANGE_FANOUT, true, NULL);
-    rig_queue(r, "q", (struct queue_options){.durable = true, .dead_letter_exchange = "dlx", .has_message_ttl = true, .park = true});
+    rig_queue(
+        r, "q",
+        (struct queue_options){.durable = true, .dead_letter_exchange = "dlx", .has_message_ttl = true, .park = true});
     engine_bind(r->engine, "dlx", "q", "", NULL);
     rig_put(r, "q", "round");
-    for (int i = 0; i < 100; i++)
-        rig_advance(r, 5);
+    for (int i = 0; i < 100; i++) rig_advance(r, 5);
     assert_int_equal(rig_info(r, "q").info.ready, 0);
     assert_int_equal(rig_info(r, "q").info.parked, 1);
 }
@@ -359,9 +358,9 @@ static void callbacks_may_do_anything(void **state) {
     struct meddler m = {.rig = r};
     struct taker t = {0};
     rig_queue(r, "q", durable);
-    for (int i = 0; i < 7; i++)
-        rig_put(r, "q", "message");
-    assert_int_equal(engine_consume(r->engine, "q", &(struct consumer_options){0}, meddle, &m, &m.consumer, NULL), ERR_OK);
+    for (int i = 0; i < 7; i++) rig_put(r, "q", "message");
+    assert_int_equal(engine_consume(r->engine, "q", &(struct consumer_options){0}, meddle, &m, &m.consumer, NULL),
+                     ERR_OK);
     rig_run(r);
     assert_int_equal(m.what, 5);
     assert_int_equal(rig_info(r, "q").info.ready, 6); // 8, less an acked and a parked one
@@ -374,8 +373,10 @@ static void limits_are_errors(void **state) {
     struct rig *r = *state;
     char *big = calloc(1, (8 << 20) + 1);
     rig_queue(r, "q", durable);
-    assert_int_equal(rig_send(r, (struct message){.routing_key = "q", .body = big, .body_length = (8 << 20) + 1, .persistent = true}),
-                     ERR_TOO_LARGE);
+    assert_int_equal(
+        rig_send(r,
+                 (struct message){.routing_key = "q", .body = big, .body_length = (8 << 20) + 1, .persistent = true}),
+        ERR_TOO_LARGE);
     free(big);
     assert_int_equal(rig_send(r, (struct message){.exchange = "none", .routing_key = "q", .body = "x"}), ERR_NOT_FOUND);
     io_sim_capacity(r->sim, 1 << 20);

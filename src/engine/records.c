@@ -18,8 +18,8 @@ void content_encode_head(const struct content *c, uint8_t out[HEAD_BYTES]) {
 }
 
 uint64_t content_size(const struct content *c) {
-    return (uint64_t)HEAD_BYTES + c->exchange_length + 1 + c->key_length + 1 + c->id_length + 1 +
-           c->properties_length + c->body_length;
+    return (uint64_t)HEAD_BYTES + c->exchange_length + 1 + c->key_length + 1 + c->id_length + 1 + c->properties_length +
+           c->body_length;
 }
 
 static const char *text_view(struct reader *r, uint8_t length) {

@@ -82,16 +82,13 @@ void text_encode(struct buf *b, const char *text); // length u8, bytes, NUL
 const char *text_decode(struct reader *r);         // NULL when damaged
 
 static inline void put_u16(uint8_t *p, uint16_t v) {
-    for (int i = 0; i < 2; i++)
-        p[i] = (uint8_t)(v >> 8 * i);
+    for (int i = 0; i < 2; i++) p[i] = (uint8_t)(v >> 8 * i);
 }
 static inline void put_u32(uint8_t *p, uint32_t v) {
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(v >> 8 * i);
+    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> 8 * i);
 }
 static inline void put_u64(uint8_t *p, uint64_t v) {
-    for (int i = 0; i < 8; i++)
-        p[i] = (uint8_t)(v >> 8 * i);
+    for (int i = 0; i < 8; i++) p[i] = (uint8_t)(v >> 8 * i);
 }
 
 #endif

@@ -10,8 +10,8 @@
 #include "engine/records.h"
 
 static enum err damaged(const struct journal_record *r, struct error *err) {
-    return error_set(err, ERR_CORRUPT, "segment %u, offset %u: the record of kind %u does not decode",
-                     r->ref.segment, r->ref.offset, r->kind);
+    return error_set(err, ERR_CORRUPT, "segment %u, offset %u: the record of kind %u does not decode", r->ref.segment,
+                     r->ref.offset, r->kind);
 }
 
 static struct queue *queue_named(struct engine *e, uint32_t id) {
@@ -41,8 +41,7 @@ static uint32_t message_new(struct engine *e, const struct journal_record *r, co
 }
 
 // The wait chain holds a queue's messages by seq. Moved messages come in runs, hence the finger.
-static void entry_restore(struct engine *e, uint32_t stored, const struct content *c,
-                          const struct entry_record *r) {
+static void entry_restore(struct engine *e, uint32_t stored, const struct content *c, const struct entry_record *r) {
     struct queue *q = queue_named(e, r->queue_id);
     uint32_t h = entry_new(e, stored, q);
     struct entry *x = entry_at(e, h);
@@ -81,8 +80,7 @@ static enum err replay_publish(struct engine *e, const struct journal_record *r,
     struct reader in = reader_of(r->payload + c.size, r->length - c.size);
     if (in.len != (uint64_t)c.entries * 4) return damaged(r, err);
     uint32_t h = message_new(e, r, &c);
-    for (uint32_t i = 0; i < c.entries; i++)
-        entry_restore(e, h, &c, &(struct entry_record){.queue_id = read_u32(&in)});
+    for (uint32_t i = 0; i < c.entries; i++) entry_restore(e, h, &c, &(struct entry_record){.queue_id = read_u32(&in)});
     if (c.entries == 0) stored_forget(e, h);
     return ERR_OK;
 }
@@ -108,8 +106,7 @@ static uint32_t find_entry(struct engine *e, uint32_t segment, uint32_t offset, 
     uint32_t stored = index_find(&e->by_place, index_place(segment, offset));
     if (stored == NONE) return NONE;
     uint32_t h = stored_at(e, stored)->first;
-    while (h != NONE && entry_queue(e, entry_at(e, h))->id != queue_id)
-        h = entry_at(e, h)->sibling;
+    while (h != NONE && entry_queue(e, entry_at(e, h))->id != queue_id) h = entry_at(e, h)->sibling;
     return h;
 }
 
@@ -287,13 +284,10 @@ static void find_place(struct engine *e, struct queue *q, uint32_t h) {
     if ((x->timed || in_window) && stored_content(e, s, &e->scratch, &c, NULL) == ERR_OK) {
         t.delay_until_ms = c.delay_until_ms;
         t.expires_ms = c.expires_ms;
-        if (in_window)
-            dedupe_add(e, q, c.message_id, c.id_length, s->seq, now_ms(e) + (uint64_t)(window_end - wall));
+        if (in_window) dedupe_add(e, q, c.message_id, c.id_length, s->seq, now_ms(e) + (uint64_t)(window_end - wall));
     }
-    if (x->aux != NONE)
-        entry_link(e, h, ENTRY_PARKED);
-    else
-        place_entry(e, h, &t);
+    if (x->aux != NONE) entry_link(e, h, ENTRY_PARKED);
+    else place_entry(e, h, &t);
 }
 
 static void queue_finish(struct engine *e, struct queue *q) {
@@ -317,8 +311,7 @@ static void remove_undeclared(struct engine *e) {
     for (uint32_t i = 0; i < e->n_queues; i++) {
         struct queue *q = e->queues[i];
         if (!q || q->declared) continue;
-        while (q->waiting.head != NONE)
-            entry_forget(e, q->waiting.head);
+        while (q->waiting.head != NONE) entry_forget(e, q->waiting.head);
         free(q->name); // another queue may have the name by now
         q->name = NULL;
         queue_remove(e, q, false);
@@ -336,8 +329,7 @@ static void attach_bindings(struct engine *e, struct exchange *x) {
         struct binding *b = LIST_ITEM(at, struct binding, of_exchange);
         if (binding_find(x, b->queue, b->key))
             binding_remove(e, b, false); // written twice by a compaction that did not end
-        else
-            binding_attach(e, b);
+        else binding_attach(e, b);
     }
 }
 
@@ -346,8 +338,7 @@ void replay_finish(struct engine *e) {
     for (uint32_t i = 0; i < e->n_queues; i++)
         if (e->queues[i]) queue_finish(e, e->queues[i]);
     size_t at = 0;
-    for (struct exchange *x; (x = map_next(&e->exchange_names, &at));)
-        attach_bindings(e, x);
+    for (struct exchange *x; (x = map_next(&e->exchange_names, &at));) attach_bindings(e, x);
     e->durable_seq = e->next_seq - 1;
     e->replaying = false;
 }

@@ -9,7 +9,8 @@ static void numbered(struct rig *r, const char *queue, int i, uint32_t size) {
     int n = snprintf(body, sizeof body, "%d", i);
     body[n] = size > (uint32_t)n ? ' ' : body[n];
     assert_int_equal(
-        rig_send(r, (struct message){.routing_key = queue, .body = body, .body_length = size, .persistent = true}), ERR_OK);
+        rig_send(r, (struct message){.routing_key = queue, .body = body, .body_length = size, .persistent = true}),
+        ERR_OK);
 }
 
 static void what_is_not_settled_comes_back_in_order_and_marked(void **state) {
@@ -17,8 +18,7 @@ static void what_is_not_settled_comes_back_in_order_and_marked(void **state) {
     struct taker t = {0};
     rig_queue(r, "q", durable);
     rig_take(r, &t, "q", (struct consumer_options){.prefetch = 4});
-    for (int i = 0; i < 6; i++)
-        numbered(r, "q", i, 1);
+    for (int i = 0; i < 6; i++) numbered(r, "q", i, 1);
     rig_run(r);
     rig_settle(r, 1, SETTLE_ACK, NULL);
     rig_settle(r, 3, SETTLE_ACK, NULL);
@@ -27,8 +27,7 @@ static void what_is_not_settled_comes_back_in_order_and_marked(void **state) {
     rig_take(r, &t, "q", (struct consumer_options){0});
     rig_run(r);
     EXPECT(r, "0", "2", "4", "5");
-    for (uint32_t i = 0; i < 4; i++)
-        assert_true(r->seen[i].redelivered);
+    for (uint32_t i = 0; i < 4; i++) assert_true(r->seen[i].redelivered);
 }
 
 static void an_ack_that_was_not_synced_may_be_forgotten(void **state) {
@@ -110,8 +109,7 @@ static void compaction_carries_what_is_left(void **state) {
     rig_take(r, &last, "stay", (struct consumer_options){0});
     rig_run(r);
     assert_int_equal(r->n_seen, 30);
-    for (int i = 0; i < 30; i++)
-        assert_int_equal(strtol(r->seen[i].body, NULL, 10), i);
+    for (int i = 0; i < 30; i++) assert_int_equal(strtol(r->seen[i].body, NULL, 10), i);
     assert_int_equal(rig_info(r, "parked").info.parked, 1);
     rig_send(r, (struct message){.exchange = "x", .routing_key = "some.thing", .body = "routed", .persistent = true});
     rig_run(r);

@@ -206,7 +206,9 @@ static void a_limit_with_a_dead_letter_exchange_sends_it_there(void **state) {
     rig_queue(r, "dead", (struct queue_options){.durable = true});
     engine_exchange_declare(r->engine, "dlx", EXCHANGE_FANOUT, true, NULL);
     engine_bind(r->engine, "dlx", "dead", "", NULL);
-    rig_queue(r, "q", (struct queue_options){.durable = true, .delivery_limit = 1, .dead_letter_exchange = "dlx", .park = true});
+    rig_queue(
+        r, "q",
+        (struct queue_options){.durable = true, .delivery_limit = 1, .dead_letter_exchange = "dlx", .park = true});
     rig_take(r, &t, "q", (struct consumer_options){0});
     rig_put(r, "q", "a");
     rig_run(r);

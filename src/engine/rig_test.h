@@ -28,7 +28,7 @@ struct rig {
     struct error err;
     struct seen seen[SEEN_MAX];
     uint32_t n_seen;
-    uint32_t done[4]; // callbacks, by result
+    uint32_t done[4];        // callbacks, by result
     uint32_t settled_inline; // the consumer acks at once
 };
 
@@ -136,12 +136,11 @@ static inline void rig_settle(struct rig *r, uint32_t i, enum settle how, const 
 }
 
 static inline void rig_expect(struct rig *r, const char *const *bodies, uint32_t n) {
-    for (uint32_t i = 0; i < n && i < r->n_seen; i++)
-        assert_string_equal(r->seen[i].body, bodies[i]);
+    for (uint32_t i = 0; i < n && i < r->n_seen; i++) assert_string_equal(r->seen[i].body, bodies[i]);
     assert_int_equal(r->n_seen, n);
 }
-#define EXPECT(rig, ...)                                                                                     \
-    rig_expect(rig, (const char *const[]){__VA_ARGS__},                                                      \
+#define EXPECT(rig, ...)                                                                                               \
+    rig_expect(rig, (const char *const[]){__VA_ARGS__},                                                                \
                sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
 struct find_info {

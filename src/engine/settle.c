@@ -8,10 +8,8 @@ uint32_t held_find(const struct consumer *c, uint64_t tag) {
     if (!c->queue) return NONE;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (c->held[middle].tag < tag)
-            low = middle + 1;
-        else
-            high = middle;
+        if (c->held[middle].tag < tag) low = middle + 1;
+        else high = middle;
     }
     bool found = low < c->n_held && c->held[low].tag == tag && c->held[low].entry != NONE;
     return found ? low : NONE;
@@ -21,8 +19,7 @@ uint32_t held_find(const struct consumer *c, uint64_t tag) {
 static void held_remove(struct consumer *c, uint32_t at) {
     c->held[at].entry = NONE;
     c->unacked--;
-    while (c->first_held < c->n_held && c->held[c->first_held].entry == NONE)
-        c->first_held++;
+    while (c->first_held < c->n_held && c->held[c->first_held].entry == NONE) c->first_held++;
     if (c->n_held < 64 || c->n_held < c->unacked * 2) return;
     uint32_t kept = 0;
     for (uint32_t i = c->first_held; i < c->n_held; i++)
@@ -56,10 +53,8 @@ static void retry(struct engine *e, uint32_t h, const char *reason) {
     struct queue *q = entry_queue(e, x);
     attempt_failed(x);
     if (q->options.delivery_limit && x->attempts >= q->options.delivery_limit) {
-        if (!q->options.dead_letter_exchange && q->options.park)
-            entry_park(e, h, reason);
-        else
-            entry_dead(e, h, DEAD_ATTEMPTS);
+        if (!q->options.dead_letter_exchange && q->options.park) entry_park(e, h, reason);
+        else entry_dead(e, h, DEAD_ATTEMPTS);
         return;
     }
     state_note(e, h);
@@ -91,8 +86,8 @@ enum err engine_attempt(struct engine *e, struct consumer *c, uint64_t tag, uint
     return ERR_OK;
 }
 
-enum err engine_settle(struct engine *e, struct consumer *c, uint64_t tag, enum settle how,
-                       const char *reason, struct error *err) {
+enum err engine_settle(struct engine *e, struct consumer *c, uint64_t tag, enum settle how, const char *reason,
+                       struct error *err) {
     uint32_t at = held_find(c, tag);
     if (at == NONE) return not_held(tag, err);
     struct queue *q = c->queue;
@@ -164,8 +159,8 @@ void release_late(struct engine *e, const struct journal_ref *ref) {
 
 // ---- flushing
 
-static void append(struct engine *e, enum record_kind kind, unsigned flags, uint32_t segment,
-                   const struct iovec *parts, int n, struct journal_ref *ref) {
+static void append(struct engine *e, enum record_kind kind, unsigned flags, uint32_t segment, const struct iovec *parts,
+                   int n, struct journal_ref *ref) {
     jpos pos;
     enum err code = journal_append(e->journal, kind, JOURNAL_URGENT | flags, segment, parts, n, ref, &pos);
     if (code) die("the journal does not take a record of what was settled: %s", err_text(code));
@@ -186,10 +181,8 @@ static void flush_states(struct engine *e) {
     if (!buf_ok(&e->state_bytes)) die("out of memory for what was settled");
     for (uint32_t i = 0, j; i < e->n_states; i = j) {
         size_t length = 0;
-        for (j = i; j < e->n_states && e->states[j].segment == e->states[i].segment; j++)
-            length += e->states[j].length;
-        append_about(e, RECORD_STATE, e->states[i].segment, j - i, e->state_bytes.data + e->states[i].at,
-                     length);
+        for (j = i; j < e->n_states && e->states[j].segment == e->states[i].segment; j++) length += e->states[j].length;
+        append_about(e, RECORD_STATE, e->states[i].segment, j - i, e->state_bytes.data + e->states[i].at, length);
     }
     e->n_states = 0;
     buf_clear(&e->state_bytes);
@@ -246,7 +239,6 @@ void engine_flush(struct engine *e) {
     if (e->n_settled) flush_list(e, RECORD_SETTLE, e->settled, e->n_settled, true);
     if (e->n_gone) flush_list(e, RECORD_GONE, e->gone, e->n_gone, false);
     e->n_settled = e->n_gone = 0;
-    for (uint32_t i = 0; i < e->n_unneeded; i++)
-        journal_release(e->journal, &e->unneeded[i]);
+    for (uint32_t i = 0; i < e->n_unneeded; i++) journal_release(e->journal, &e->unneeded[i]);
     e->n_unneeded = 0;
 }

@@ -13,8 +13,7 @@ void slab_init(struct slab *s, uint32_t item_size) {
 }
 
 void slab_release(struct slab *s) {
-    for (uint32_t i = 0; i < s->n; i++)
-        free(s->chunks[i].items);
+    for (uint32_t i = 0; i < s->n; i++) free(s->chunks[i].items);
     free(s->chunks);
     slab_init(s, s->item_size);
 }
@@ -29,10 +28,8 @@ static void open_push(struct slab *s, uint32_t at) {
 
 static void open_remove(struct slab *s, uint32_t at) {
     struct slab_chunk *c = &s->chunks[at];
-    if (c->prev != NONE)
-        s->chunks[c->prev].next = c->next;
-    else
-        s->open = c->next;
+    if (c->prev != NONE) s->chunks[c->prev].next = c->next;
+    else s->open = c->next;
     if (c->next != NONE) s->chunks[c->next].prev = c->prev;
 }
 
@@ -57,10 +54,8 @@ uint32_t slab_new(struct slab *s) {
     uint32_t at = s->open;
     struct slab_chunk *c = &s->chunks[at];
     uint32_t i = c->free;
-    if (i != NONE)
-        memcpy(&c->free, c->items + (size_t)i * s->item_size, sizeof c->free);
-    else
-        i = c->fresh++;
+    if (i != NONE) memcpy(&c->free, c->items + (size_t)i * s->item_size, sizeof c->free);
+    else i = c->fresh++;
     memset(c->items + (size_t)i * s->item_size, 0, s->item_size);
     s->used++;
     if (++c->used == SLAB_CHUNK) open_remove(s, at);
@@ -86,7 +81,6 @@ void slab_free(struct slab *s, uint32_t handle) {
 
 uint64_t slab_bytes(const struct slab *s) {
     uint64_t chunks = 0;
-    for (uint32_t i = 0; i < s->n; i++)
-        chunks += s->chunks[i].items != NULL;
+    for (uint32_t i = 0; i < s->n; i++) chunks += s->chunks[i].items != NULL;
     return chunks * SLAB_CHUNK * s->item_size + (uint64_t)s->cap * sizeof *s->chunks;
 }

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#define NONE UINT32_MAX // no item
+#define NONE       UINT32_MAX // no item
 #define SLAB_CHUNK 1024
 
 struct slab_chunk;

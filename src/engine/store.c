@@ -42,10 +42,8 @@ static void block_leave(struct engine *e, uint32_t h) {
     uint32_t size = block_size(s->block);
     e->memory -= size;
     if (s->segment == 0) e->memory_transient -= size;
-    if (h == e->delivering)
-        e->kept_block = s->block;
-    else
-        free(s->block);
+    if (h == e->delivering) e->kept_block = s->block;
+    else free(s->block);
     s->block = NULL;
 }
 
@@ -62,7 +60,9 @@ bool memory_has_room(const struct engine *e, uint64_t size, bool near_head) {
     return e->memory + size <= limit;
 }
 
-bool memory_has_room_transient(const struct engine *e, uint64_t size) {
+// A dead letter takes the place of what it was, so it may use all there is.
+bool memory_has_room_transient(const struct engine *e, uint64_t size, bool dead_letter) {
+    if (dead_letter) return e->memory + size <= e->memory_budget;
     return e->memory_transient + size <= e->memory_budget / 3;
 }
 
@@ -102,8 +102,8 @@ uint32_t entry_new(struct engine *e, uint32_t stored, struct queue *q) {
     uint32_t h = slab_new(&e->entries);
     struct stored *s = stored_at(e, stored);
     struct entry *x = entry_at(e, h);
-    *x = (struct entry){.next = NONE, .prev = NONE, .stored = stored, .sibling = s->first, .queue = q->slot,
-                        .aux = NONE};
+    *x = (struct entry){
+        .next = NONE, .prev = NONE, .stored = stored, .sibling = s->first, .queue = q->slot, .aux = NONE};
     s->first = h;
     return h;
 }
@@ -119,8 +119,7 @@ void entry_finish(struct engine *e, uint32_t h, bool record) {
     if (x->state == ENTRY_PARKED) parking_free(e, x->aux);
     entry_unlink(e, h);
     uint32_t *link = &s->first;
-    while (*link != h)
-        link = &entry_at(e, *link)->sibling;
+    while (*link != h) link = &entry_at(e, *link)->sibling;
     *link = x->sibling;
     slab_free(&e->entries, h);
     if (s->first == NONE) stored_forget(e, stored);

@@ -64,16 +64,13 @@ static void entry_due(struct engine *e, const struct timer *t, uint64_t now) {
         return;
     }
     if (t->expires_ms <= now) {
-        if (stored_visible(e, stored_at(e, x->stored)))
-            entry_dead(e, t->handle, DEAD_EXPIRED);
+        if (stored_visible(e, stored_at(e, x->stored))) entry_dead(e, t->handle, DEAD_EXPIRED);
         else // it has a right to be offered once
             timers_set(e, TIMER_ENTRY, t->handle, now + 1, t->expires_ms);
         return;
     }
-    if (t->expires_ms == UINT64_MAX)
-        timers_stop(e, &x->timer);
-    else
-        timers_set(e, TIMER_ENTRY, t->handle, t->expires_ms, t->expires_ms);
+    if (t->expires_ms == UINT64_MAX) timers_stop(e, &x->timer);
+    else timers_set(e, TIMER_ENTRY, t->handle, t->expires_ms, t->expires_ms);
     if (x->state != ENTRY_WAITING) return;
     entry_to(e, t->handle, ENTRY_READY);
     queue_limit(e, q);

@@ -38,8 +38,7 @@ static struct node *node_new(struct node *parent, const char *word, size_t lengt
 }
 
 static void node_free(struct node *n) {
-    for (uint32_t i = 0; i < n->n_children; i++)
-        node_free(n->children[i]);
+    for (uint32_t i = 0; i < n->n_children; i++) node_free(n->children[i]);
     free(n->children);
     free(n->values);
     free(n);
@@ -77,10 +76,8 @@ static uint32_t child_place(const struct node *n, const char *word, size_t lengt
             *found = true;
             return middle;
         }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
+        if (order < 0) low = middle + 1;
+        else high = middle;
     }
     return low;
 }
@@ -114,8 +111,7 @@ static const char *next_word(const char **text, size_t *length) {
 void topic_trie_add(struct topic_trie *t, const char *pattern, void *value) {
     struct node *n = t->root;
     size_t length;
-    for (const char *word; (word = next_word(&pattern, &length));)
-        n = child_make(n, word, length);
+    for (const char *word; (word = next_word(&pattern, &length));) n = child_make(n, word, length);
     for (uint32_t i = 0; i < n->n_values; i++)
         if (n->values[i] == value) return;
     ROOM_FOR_ONE(n->values, n->n_values, n->cap_values);
@@ -139,8 +135,7 @@ static void prune(struct node *n) {
 void topic_trie_remove(struct topic_trie *t, const char *pattern, void *value) {
     struct node *n = t->root;
     size_t length;
-    for (const char *word; n && (word = next_word(&pattern, &length));)
-        n = child_get(n, word, length);
+    for (const char *word; n && (word = next_word(&pattern, &length));) n = child_get(n, word, length);
     if (!n) return;
     for (uint32_t i = 0; i < n->n_values; i++) {
         if (n->values[i] != value) continue;
@@ -189,6 +184,5 @@ void topic_trie_match(struct topic_trie *t, const char *key, void (*each)(void *
         }
     }
     for (uint32_t i = 0; i < t->n_next; i++)
-        for (uint32_t v = 0; v < t->next[i]->n_values; v++)
-            each(arg, t->next[i]->values[v]);
+        for (uint32_t v = 0; v < t->next[i]->n_values; v++) each(arg, t->next[i]->values[v]);
 }

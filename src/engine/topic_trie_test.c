@@ -71,14 +71,11 @@ static void agrees_with_the_definition_while_patterns_come_and_go(void **unused)
     static int hits[PATTERNS];
     static bool in[PATTERNS];
     struct topic_trie *t = topic_trie_new();
-    for (int i = 0; i < PATTERNS; i++)
-        words(&state, "abc*#", patterns[i]);
+    for (int i = 0; i < PATTERNS; i++) words(&state, "abc*#", patterns[i]);
     for (int round = 0; round < 20000; round++) {
         int i = (int)next(&state, PATTERNS);
-        if (in[i])
-            topic_trie_remove(t, patterns[i], &hits[i]);
-        else
-            topic_trie_add(t, patterns[i], &hits[i]);
+        if (in[i]) topic_trie_remove(t, patterns[i], &hits[i]);
+        else topic_trie_add(t, patterns[i], &hits[i]);
         in[i] = !in[i];
         char key[16];
         words(&state, "abcd", key);
@@ -101,8 +98,7 @@ static void no_pattern_makes_matching_slow(void **state) {
     }
     strncat(pattern, ".z", sizeof pattern - strlen(pattern) - 1);
     topic_trie_add(t, pattern, &hits);
-    for (int i = 0; i < 100; i++)
-        topic_trie_match(t, key, mark, NULL); // backtracking would not come to an end
+    for (int i = 0; i < 100; i++) topic_trie_match(t, key, mark, NULL); // backtracking would not come to an end
     assert_int_equal(hits, 0);
     topic_trie_free(t);
 }

@@ -45,10 +45,8 @@ void model_durable(struct model *m, uint64_t durable) {
     for (uint32_t i = 0; i < m->n_changes; i++) {
         struct change c = m->changes[i];
         struct entry_model *x = &m->messages[c.message].in[c.queue];
-        if (x->pos != 0 && x->pos <= durable)
-            synced(x, c.queue);
-        else
-            m->changes[kept++] = c;
+        if (x->pos != 0 && x->pos <= durable) synced(x, c.queue);
+        else m->changes[kept++] = c;
     }
     m->n_changes = kept;
 }
@@ -56,10 +54,8 @@ void model_durable(struct model *m, uint64_t durable) {
 static void crashed_entry(const struct message_model *msg, struct entry_model *x, int queue, uint64_t durable) {
     if (x->now == NOWHERE) return;
     bool kept = msg->persistent && queue != Q_MEMORY;
-    if (!kept)
-        x->may = GONE;
-    else if (msg->pos > durable || queue == Q_LOSSY)
-        x->may |= GONE;
+    if (!kept) x->may = GONE;
+    else if (msg->pos > durable || queue == Q_LOSSY) x->may |= GONE;
     x->settling = false;
 }
 
@@ -67,8 +63,7 @@ void model_crashed(struct model *m, uint64_t durable) {
     model_durable(m, durable);
     for (uint32_t i = 0; i < m->n; i++) {
         struct message_model *msg = &m->messages[i];
-        for (int q = 0; q < QUEUES; q++)
-            crashed_entry(msg, &msg->in[q], q, durable);
+        for (int q = 0; q < QUEUES; q++) crashed_entry(msg, &msg->in[q], q, durable);
         bool id_kept = msg->persistent && msg->pos <= durable;
         if (!id_kept && msg->in[Q_ONCE].now != NOWHERE) m->ids[msg->key].surely_until_ms = 0;
     }

@@ -15,13 +15,13 @@ enum { Q_PLAIN, Q_LEVELS, Q_RETRY, Q_ONCE, Q_SOURCE, Q_DEAD, Q_LOSSY, Q_MEMORY, 
 enum place { NOWHERE = 0, HERE = 1, PARKED = 2, GONE = 4, HELD = 8 }; // HELD is HERE to a crash
 
 struct entry_model {
-    uint8_t now;       // enum place
-    uint8_t may;       // bits of HERE, PARKED, GONE
-    bool unsure;       // now is HERE, but it may as well be GONE: a delayed message after a crash
-    bool seen;         // delivered before, in this life or an earlier one
-    bool twice;        // dead-lettered more than once: nothing more can be said
-    bool settling;     // a change is not known to be synced
-    uint64_t pos;      // where that change is in the journal, 0: not flushed yet
+    uint8_t now;   // enum place
+    uint8_t may;   // bits of HERE, PARKED, GONE
+    bool unsure;   // now is HERE, but it may as well be GONE: a delayed message after a crash
+    bool seen;     // delivered before, in this life or an earlier one
+    bool twice;    // dead-lettered more than once: nothing more can be said
+    bool settling; // a change is not known to be synced
+    uint64_t pos;  // where that change is in the journal, 0: not flushed yet
     uint16_t attempts;
     uint16_t fewest, most; // attempts that may be found after a crash
 };
@@ -31,10 +31,10 @@ struct message_model {
     uint32_t size;
     uint8_t priority;
     bool persistent, accepted, answered, lost;
-    bool ambiguous;   // it may be a duplicate: the answer will tell
-    bool duplicate;   // it must be one
-    int64_t due_ms;   // 0: not delayed
-    uint64_t pos;     // of its record, 0: durable long ago, or none
+    bool ambiguous; // it may be a duplicate: the answer will tell
+    bool duplicate; // it must be one
+    int64_t due_ms; // 0: not delayed
+    uint64_t pos;   // of its record, 0: durable long ago, or none
     struct entry_model in[QUEUES];
 };
 
@@ -54,7 +54,7 @@ struct model {
     uint32_t n;
     struct change changes[MESSAGES_MAX * 4];
     uint32_t n_changes;
-    uint32_t next_answer; // publishes are answered in order
+    uint32_t next_answer;            // publishes are answered in order
     int32_t last_first[QUEUES][256]; // newest first delivery of a queue and priority in this life
 };
 

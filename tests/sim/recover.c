@@ -43,11 +43,11 @@ static struct queue_options options_of(int queue) {
 }
 
 static void must(struct world *w, enum err code, const struct error *e) {
-    if (code == ERR_IO || code == ERR_FULL) longjmp(w->died, 1);
+    if (code == ERR_IO || code == ERR_FULL || code == ERR_BUSY) longjmp(w->died, 1);
     if (code) world_fail(w, "topology: %s", e->text);
 }
 
-static void declare_all(struct world *w) {
+void world_declare_all(struct world *w) {
     struct error e;
     must(w, engine_exchange_declare(w->engine, "topic", EXCHANGE_TOPIC, true, &e), &e);
     must(w, engine_exchange_declare(w->engine, "fanout", EXCHANGE_FANOUT, true, &e), &e);
@@ -95,15 +95,15 @@ static void note_parked(void *arg, const struct parked *p) {
     struct world *w = arg;
     uint32_t key = (uint32_t)strtoul(p->message_id, NULL, 10);
     int queue = 0;
-    while (strcmp(queue_names[queue], p->queue) != 0)
-        queue++;
+    while (strcmp(queue_names[queue], p->queue) != 0) queue++;
     for (uint32_t i = key; i < w->model.n; i++) {
         const struct entry_model *x = &w->model.messages[i].in[queue];
         if (w->model.messages[i].key == key && x->twice) return;
         if (w->model.messages[i].key != key || !(x->may & PARKED) || w->found_place[queue][i]) continue;
         w->found_place[queue][i] = PARKED;
         w->found_attempts[queue][i] = (uint16_t)p->attempts;
-        if (strcmp(p->reason, "simulated") != 0) world_fail(w, "message %u is parked with the reason \"%s\"", i, p->reason);
+        if (strcmp(p->reason, "simulated") != 0)
+            world_fail(w, "message %u is parked with the reason \"%s\"", i, p->reason);
         return;
     }
     world_fail(w, "a message with id %u is parked in queue %s and should not be", key, p->queue);
@@ -114,8 +114,7 @@ static void look(struct world *w) {
     memset(w->n_found, 0, sizeof w->n_found);
     for (int q = 0; q < QUEUES; q++)
         if (q != Q_MEMORY) consumer_add(w, q, &(struct consumer_options){0}, true);
-    while (engine_dispatch(w->engine))
-        continue;
+    while (engine_dispatch(w->engine)) continue;
     engine_parked_list(w->engine, NULL, note_parked, w);
     for (int i = 0; i < CONSUMERS; i++)
         if (w->slots[i].consumer) consumer_end(w, &w->slots[i]);
@@ -146,8 +145,8 @@ static void resolve(struct world *w, uint32_t number, int queue) {
                    place == HERE ? "ready" : "parked", x->may & HERE ? "ready " : "", x->may & PARKED ? "parked " : "",
                    x->may & GONE ? "gone" : "");
     if (place && (attempts < x->fewest || attempts > x->most))
-        world_fail(w, "message %u in queue %s has %u attempts instead of %u to %u", number, queue_names[queue], attempts,
-                   x->fewest, x->most);
+        world_fail(w, "message %u in queue %s has %u attempts instead of %u to %u", number, queue_names[queue],
+                   attempts, x->fewest, x->most);
     bool waits = !place && msg->due_ms > wall_now(w) && (x->may & HERE);
     if (!place && !waits && !(x->may & GONE))
         world_fail(w, "message %u of queue %s is lost in the crash", number, queue_names[queue]);
@@ -161,12 +160,10 @@ static void resolve(struct world *w, uint32_t number, int queue) {
 
 static void census(struct world *w) {
     look(w);
-    for (int q = 0; q < QUEUES; q++)
-        check_order(w, q);
+    for (int q = 0; q < QUEUES; q++) check_order(w, q);
     for (uint32_t i = 0; i < w->model.n; i++) {
         for (int q = 0; q < QUEUES; q++) {
-            if (w->model.messages[i].in[q].now != NOWHERE)
-                resolve(w, i, q);
+            if (w->model.messages[i].in[q].now != NOWHERE) resolve(w, i, q);
             else if (w->found_place[q][i])
                 world_fail(w, "message %u is in queue %s and never went there", i, queue_names[q]);
         }
@@ -182,7 +179,8 @@ static bool try_open(struct world *w, struct error *e) {
     if (code == ERR_OK) return true;
     w->engine = NULL;
     world_say(w, "opening: %s", e->text);
-    if (code == ERR_CORRUPT || code == ERR_VERSION) world_fail(w, "the journal does not open after a crash: %s", e->text);
+    if (code == ERR_CORRUPT || code == ERR_VERSION)
+        world_fail(w, "the journal does not open after a crash: %s", e->text);
     return false;
 }
 
@@ -207,7 +205,7 @@ void world_open(struct world *w) {
         check_bindings(w);
     }
     w->bindings_unsure = true; // if the next lines do not come to their end
-    declare_all(w);
+    world_declare_all(w);
     world_sync(w);
     w->bindings_unsure = false;
 }
@@ -222,10 +220,8 @@ static void forget_life(struct world *w) {
 void world_crash(struct world *w, bool power) {
     world_say(w, "%s", power ? "POWER CUT" : "KILL");
     model_crashed(&w->model, journal_durable(engine_journal(w->engine)));
-    if (power)
-        io_sim_crash(w->sim);
-    else
-        io_sim_kill(w->sim);
+    if (power) io_sim_crash(w->sim);
+    else io_sim_kill(w->sim);
     engine_close(w->engine);
     w->engine = NULL;
     forget_life(w);
@@ -270,8 +266,7 @@ static bool choose_record(struct world *w, struct journal_ref *out) {
     uint32_t last = 0;
     all.n = 0;
     w->liar.io.v->list(&w->liar.io, w->journal.dir, note_segment, &last);
-    for (uint32_t s = 1; s <= last; s++)
-        journal_scan(engine_journal(w->engine), s, note_record, &all, &e);
+    for (uint32_t s = 1; s <= last; s++) journal_scan(engine_journal(w->engine), s, note_record, &all, &e);
     if (all.n == 0) return false;
     *out = all.refs[pick(w, all.n)];
     return true;
@@ -292,7 +287,8 @@ void world_flip(struct world *w) {
     if (io_sim_flip(w->sim, path, at, bit)) {
         enum err code = engine_open(&w->engine, &w->liar.io, &w->options, &e);
         if (code != ERR_CORRUPT)
-            world_fail(w, "a flipped bit in byte %llu of %s was not noticed: %s", (unsigned long long)at, path, err_name(code));
+            world_fail(w, "a flipped bit in byte %llu of %s was not noticed: %s", (unsigned long long)at, path,
+                       err_name(code));
         io_sim_flip(w->sim, path, at, bit);
         io_sim_kill(w->sim);
     }

@@ -71,12 +71,18 @@ static enum err pass_datasync(struct io *io, int fd) {
     world_say(current, "    datasync %d: %s", fd, err_name(code));
     return code;
 }
-static enum err pass_allocate(struct io *io, int fd, uint64_t bytes) { return REAL(io)->v->allocate(REAL(io), fd, bytes); }
-static enum err pass_truncate(struct io *io, int fd, uint64_t bytes) { return REAL(io)->v->truncate(REAL(io), fd, bytes); }
+static enum err pass_allocate(struct io *io, int fd, uint64_t bytes) {
+    return REAL(io)->v->allocate(REAL(io), fd, bytes);
+}
+static enum err pass_truncate(struct io *io, int fd, uint64_t bytes) {
+    return REAL(io)->v->truncate(REAL(io), fd, bytes);
+}
 static enum err pass_size(struct io *io, int fd, uint64_t *bytes) { return REAL(io)->v->size(REAL(io), fd, bytes); }
 static enum err pass_lock(struct io *io, int fd) { return REAL(io)->v->lock(REAL(io), fd); }
 static enum err pass_remove(struct io *io, const char *path) { return REAL(io)->v->remove(REAL(io), path); }
-static enum err pass_rename(struct io *io, const char *from, const char *to) { return REAL(io)->v->rename(REAL(io), from, to); }
+static enum err pass_rename(struct io *io, const char *from, const char *to) {
+    return REAL(io)->v->rename(REAL(io), from, to);
+}
 static enum err pass_make_dir(struct io *io, const char *path) { return REAL(io)->v->make_dir(REAL(io), path); }
 static enum err pass_sync_dir(struct io *io, const char *path) { return REAL(io)->v->sync_dir(REAL(io), path); }
 static enum err pass_list(struct io *io, const char *path, void (*each)(void *, const char *), void *arg) {
@@ -86,12 +92,24 @@ static enum err pass_space(struct io *io, struct io_space *out) { return REAL(io
 
 static void liar_init(struct liar *l, struct io *real, enum sabotage sabotage) {
     l->real = real;
-    l->vtable = (struct io_vtable){
-        .monotonic_ns = pass_monotonic, .wall_ms = pass_wall, .random = pass_random, .open = pass_open,
-        .close = pass_close, .pread = pass_pread, .pwrite = pass_pwrite, .datasync = pass_datasync,
-        .allocate = pass_allocate, .truncate = pass_truncate, .size = pass_size, .lock = pass_lock,
-        .remove = pass_remove, .rename = pass_rename, .make_dir = pass_make_dir, .sync_dir = pass_sync_dir,
-        .list = pass_list, .space = pass_space};
+    l->vtable = (struct io_vtable){.monotonic_ns = pass_monotonic,
+                                   .wall_ms = pass_wall,
+                                   .random = pass_random,
+                                   .open = pass_open,
+                                   .close = pass_close,
+                                   .pread = pass_pread,
+                                   .pwrite = pass_pwrite,
+                                   .datasync = pass_datasync,
+                                   .allocate = pass_allocate,
+                                   .truncate = pass_truncate,
+                                   .size = pass_size,
+                                   .lock = pass_lock,
+                                   .remove = pass_remove,
+                                   .rename = pass_rename,
+                                   .make_dir = pass_make_dir,
+                                   .sync_dir = pass_sync_dir,
+                                   .list = pass_list,
+                                   .space = pass_space};
     if (sabotage == SABOTAGE_NO_SYNC) l->vtable.datasync = no_sync;
     if (sabotage == SABOTAGE_NO_DIR_SYNC) l->vtable.sync_dir = no_dir_sync;
     l->io.v = &l->vtable;
@@ -111,7 +129,8 @@ static void op_settle(struct world *w) {
 }
 
 static void op_consume(struct world *w) {
-    struct consumer_options o = {.prefetch = (uint32_t)pick(w, 6), .priority = (int32_t)pick(w, 3), .no_ack = pick(w, 8) == 0};
+    struct consumer_options o = {
+        .prefetch = (uint32_t)pick(w, 6), .priority = (int32_t)pick(w, 3), .no_ack = pick(w, 8) == 0};
     int queue = (int)pick(w, QUEUES);
     world_say(w, "consume %s, prefetch %u%s", queue_names[queue], o.prefetch, o.no_ack ? ", no ack" : "");
     consumer_add(w, queue, &o, false);
@@ -140,7 +159,8 @@ static void op_bind(struct world *w) {
     bool *bound = &w->bound[x][p][q];
     enum err code = *bound ? engine_unbind(w->engine, exchange, queue_names[q], names[p], &e)
                            : engine_bind(w->engine, exchange, queue_names[q], names[p], &e);
-    world_say(w, "%s %s to %s with %s: %s", *bound ? "unbind" : "bind", queue_names[q], exchange, names[p], err_name(code));
+    world_say(w, "%s %s to %s with %s: %s", *bound ? "unbind" : "bind", queue_names[q], exchange, names[p],
+              err_name(code));
     if (code == ERR_IO) longjmp(w->died, 1);
     if (code != ERR_OK && code != ERR_FULL && code != ERR_BUSY) world_fail(w, "bind: %s", e.text);
     if (code == ERR_OK) *bound = !*bound;
@@ -156,11 +176,38 @@ static void op_purge(struct world *w) {
     for (uint32_t i = 0; i < w->model.n; i++) {
         struct message_model *msg = &w->model.messages[i];
         if (msg->in[Q_LEVELS].now != HERE) continue;
-        if (msg->due_ms == 0)
-            model_change(&w->model, i, Q_LEVELS, GONE);
+        if (msg->due_ms == 0) model_change(&w->model, i, Q_LEVELS, GONE);
         else if (msg->due_ms <= now) // it may have become ready, or not yet
             msg->in[Q_LEVELS].may |= GONE, msg->in[Q_LEVELS].unsure = true;
     }
+}
+
+static void end_a_life(struct world *w) {
+    if (w->calm && pick(w, 12) != 0) return;
+    uint64_t dice = pick(w, 14);
+    if (dice < 6) world_crash(w, true);
+    else if (dice < 10) world_crash(w, false);
+    else if (dice < 13) world_restart_clean(w);
+    else world_flip(w);
+}
+
+// A queue is deleted and another of the same name declared at once; whatever crashes, the old one's messages are
+// either all still there or gone for good.
+static void op_recreate(struct world *w) {
+    struct error e;
+    for (int i = 0; i < CONSUMERS; i++)
+        if (w->slots[i].consumer && w->slots[i].queue == Q_LEVELS) consumer_end(w, &w->slots[i]);
+    world_say(w, "delete and declare levels");
+    if (engine_queue_delete(w->engine, queue_names[Q_LEVELS], &e)) world_fail(w, "delete: %s", e.text);
+    for (uint32_t i = 0; i < w->model.n; i++)
+        if (w->model.messages[i].in[Q_LEVELS].now & (HERE | HELD | PARKED)) model_change(&w->model, i, Q_LEVELS, GONE);
+    for (int x = 0; x < EXCHANGES; x++)
+        for (int p = 0; p < PATTERNS; p++) w->bound[x][p][Q_LEVELS] = false;
+    w->bindings_unsure = true;
+    world_declare_all(w);
+    if (pick(w, 2)) end_a_life(w);
+    world_sync(w);
+    w->bindings_unsure = false;
 }
 
 struct parked_pick {
@@ -176,8 +223,7 @@ static void pick_parked(void *arg, const struct parked *p) {
     k->id = p->id;
     k->key = (uint32_t)strtoul(p->message_id, NULL, 10);
     k->queue = 0;
-    while (strcmp(queue_names[k->queue], p->queue) != 0)
-        k->queue++;
+    while (strcmp(queue_names[k->queue], p->queue) != 0) k->queue++;
 }
 
 // Not where ids may be used twice: the parked list would not say which of the messages it was.
@@ -212,15 +258,6 @@ static void op_disk(struct world *w) {
     world_say(w, "the disk has %s", w->disk_full ? "little room" : "room again");
 }
 
-static void end_a_life(struct world *w) {
-    if (w->calm && pick(w, 12) != 0) return;
-    uint64_t dice = pick(w, 14);
-    if (dice < 6) world_crash(w, true);
-    else if (dice < 10) world_crash(w, false);
-    else if (dice < 13) world_restart_clean(w);
-    else world_flip(w);
-}
-
 static void step(struct world *w) {
     uint64_t dice = pick(w, 1000);
     if (dice < 330) op_publish(w);
@@ -235,6 +272,7 @@ static void step(struct world *w) {
     else if (dice < 955) world_sync(w);
     else if (dice < 965) op_bind(w);
     else if (dice < 967) op_purge(w);
+    else if (dice < 969) op_recreate(w);
     else if (dice < 975) op_parked(w);
     else if (dice < 978) w->calm ? (void)0 : op_fault(w);
     else if (dice < 982) op_disk(w);
@@ -263,8 +301,7 @@ static void after_death(struct world *w) {
 }
 
 static void live(struct world *w, volatile uint64_t *left) {
-    while (setjmp(w->died) != 0)
-        after_death(w);
+    while (setjmp(w->died) != 0) after_death(w);
     if (!w->engine) world_open(w);
     for (; *left > 0; (*left)--) {
         w->steps_done++;
@@ -295,16 +332,14 @@ static bool run_seed(const struct arguments *a, uint64_t seed) {
     model_init(&w->model);
     w->calm = pick(w, 2); // long lives, in which much goes through
     w->bulk = w->calm && pick(w, 2);
-    if (setjmp(w->failed) == 0)
-        live(w, &left);
-    else
-        good = false;
+    if (setjmp(w->failed) == 0) live(w, &left);
+    else good = false;
     if (good) engine_close(w->engine);
     current = NULL;
     if (!good) {
-        printf("seed %llu failed: %s; replay with: tests/sim/sim --seed %llu --steps %llu%s%s\n", (unsigned long long)seed,
-               w->failure, (unsigned long long)seed, (unsigned long long)a->steps, a->sabotage ? " --sabotage " : "",
-               a->sabotage ? a->sabotage_name : "");
+        printf("seed %llu failed: %s; replay with: tests/sim/sim --seed %llu --steps %llu%s%s\n",
+               (unsigned long long)seed, w->failure, (unsigned long long)seed, (unsigned long long)a->steps,
+               a->sabotage ? " --sabotage " : "", a->sabotage ? a->sabotage_name : "");
         if (n_abandoned < sizeof abandoned / sizeof *abandoned) abandoned[n_abandoned++] = w;
         return false; // its engine is in no state to be closed
     }
@@ -344,7 +379,8 @@ static struct arguments parse(int argc, char **argv) {
         else if (strcmp(argv[i], "--expect-failure") == 0) a.expect_failure = true;
         else if (strcmp(argv[i], "--verbose") == 0) a.verbose = true;
         else {
-            fprintf(stderr, "usage: sim [--seeds N] [--seed S] [--steps M] [--sabotage WHAT] [--expect-failure] [--verbose]\n");
+            fprintf(stderr,
+                    "usage: sim [--seeds N] [--seed S] [--steps M] [--sabotage WHAT] [--expect-failure] [--verbose]\n");
             exit(2);
         }
     }

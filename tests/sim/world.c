@@ -40,8 +40,7 @@ static struct journal *journal(struct world *w) { return engine_journal(w->engin
 // ---- publishing
 
 static void fill_body(uint32_t number, uint32_t size, char *out) {
-    for (uint32_t i = 0; i < size; i++)
-        out[i] = (char)('a' + (number * 7 + i) % 26);
+    for (uint32_t i = 0; i < size; i++) out[i] = (char)('a' + (number * 7 + i) % 26);
     char text[16];
     int n = snprintf(text, sizeof text, "%06u", number);
     memcpy(out, text, (size_t)n);
@@ -58,9 +57,9 @@ static void answered(void *arg, enum publish_result result) {
     struct world *w = a->world;
     struct model *m = &w->model;
     struct message_model *msg = &m->messages[a->message];
-    while (m->next_answer < m->n && !m->messages[m->next_answer].accepted)
-        m->next_answer++;
-    if (m->next_answer != a->message) world_fail(w, "message %u was answered before message %u", a->message, m->next_answer);
+    while (m->next_answer < m->n && !m->messages[m->next_answer].accepted) m->next_answer++;
+    if (m->next_answer != a->message)
+        world_fail(w, "message %u was answered before message %u", a->message, m->next_answer);
     m->next_answer++;
     msg->answered = true;
     if (w->sabotage != SABOTAGE_EARLY_CONFIRM && msg->pos > journal_durable(journal(w)))
@@ -160,14 +159,16 @@ void op_publish(struct world *w) {
     for (int q = 0; q < QUEUES; q++) {
         if (!goes[q] || (q == Q_ONCE && msg->duplicate)) continue;
         taken(w, number, q);
-        if (msg->persistent && q != Q_MEMORY && w->sabotage != SABOTAGE_EARLY_CONFIRM) msg->pos = journal_appended(journal(w));
+        if (msg->persistent && q != Q_MEMORY && w->sabotage != SABOTAGE_EARLY_CONFIRM)
+            msg->pos = journal_appended(journal(w));
     }
 }
 
 // ---- delivering
 
 static void note_found(struct world *w, struct slot *s, const struct delivery *d, uint32_t number) {
-    if (w->n_found[s->queue] >= MESSAGES_MAX) world_fail(w, "queue %s has more than was ever sent", queue_names[s->queue]);
+    if (w->n_found[s->queue] >= MESSAGES_MAX)
+        world_fail(w, "queue %s has more than was ever sent", queue_names[s->queue]);
     w->found[s->queue][w->n_found[s->queue]++] = number;
     if (w->found_place[s->queue][number] && !w->model.messages[number].in[s->queue].twice)
         world_fail(w, "message %u is in queue %s twice", number, d->queue);
@@ -189,14 +190,17 @@ static void check_delivery(struct world *w, const struct delivery *d, int queue,
     const struct message_model *msg = &w->model.messages[number];
     const struct entry_model *x = &msg->in[queue];
     if (x->twice) return;
-    if (x->now != HERE) world_fail(w, "message %u was offered by queue %s, where it is not (%d)", number, d->queue, x->now);
+    if (x->now != HERE)
+        world_fail(w, "message %u was offered by queue %s, where it is not (%d)", number, d->queue, x->now);
     if (msg->persistent && msg->pos > journal_durable(journal(w)) && queue != Q_DEAD)
         world_fail(w, "message %u was offered before it was durable", number);
     if (d->redelivered != x->seen)
         world_fail(w, "message %u in queue %s: redelivered is %d", number, d->queue, d->redelivered);
     if (d->attempt != x->attempts + 1u)
-        world_fail(w, "message %u in queue %s: attempt %u instead of %u", number, d->queue, d->attempt, x->attempts + 1);
-    if (msg->due_ms > wall_now(w) && queue != Q_DEAD) world_fail(w, "message %u was offered before its delay was over", number);
+        world_fail(w, "message %u in queue %s: attempt %u instead of %u", number, d->queue, d->attempt,
+                   x->attempts + 1);
+    if (msg->due_ms > wall_now(w) && queue != Q_DEAD)
+        world_fail(w, "message %u was offered before its delay was over", number);
     check_first_delivery(w, d, queue, number);
 }
 
@@ -217,7 +221,8 @@ static void on_deliver(void *arg, const struct delivery *d) {
     struct slot *s = arg;
     struct world *w = s->world;
     uint32_t number = check_body(w, d);
-    if (strcmp(d->queue, queue_names[s->queue]) != 0) world_fail(w, "a delivery of queue %s came from %s", queue_names[s->queue], d->queue);
+    if (strcmp(d->queue, queue_names[s->queue]) != 0)
+        world_fail(w, "a delivery of queue %s came from %s", queue_names[s->queue], d->queue);
     if (s->census) {
         note_found(w, s, d, number);
         return;
@@ -246,6 +251,7 @@ void consumer_add(struct world *w, int queue, const struct consumer_options *o, 
         *s = (struct slot){.world = w, .queue = queue, .no_ack = o->no_ack, .census = census};
         struct error e;
         enum err code = engine_consume(w->engine, queue_names[queue], o, on_deliver, s, &s->consumer, &e);
+        if (code == ERR_NOT_FOUND && census && queue == Q_LEVELS) return; // it may have been deleted
         if (code) world_fail(w, "consume: %s", e.text);
         return;
     }
@@ -256,10 +262,8 @@ void consumer_end(struct world *w, struct slot *s) {
     for (uint32_t i = 0; i < w->n_held; i++) {
         struct held_delivery h = w->held[i];
         struct entry_model *x = &w->model.messages[h.message].in[s->queue];
-        if (h.slot != s)
-            w->held[kept++] = h;
-        else if (x->now == HELD)
-            x->now = HERE;
+        if (h.slot != s) w->held[kept++] = h;
+        else if (x->now == HELD) x->now = HERE;
     }
     w->n_held = kept;
     engine_cancel(w->engine, s->consumer);
@@ -311,12 +315,18 @@ void settle_one(struct world *w, uint32_t at, enum settle how) {
 
 // ---- commits
 
+// A dead letter without room for it is settled nowhere yet.
+static void note_flushed(struct world *w) {
+    struct engine_stats s;
+    engine_stats(w->engine, &s);
+    if (s.dead_letters == 0) model_flushed(&w->model, journal_appended(journal(w)));
+}
+
 void world_flush(struct world *w) {
     if (w->depth > 0) return;
-    while (engine_dispatch(w->engine))
-        continue;
+    while (engine_dispatch(w->engine)) continue;
     engine_flush(w->engine);
-    model_flushed(&w->model, journal_appended(journal(w)));
+    note_flushed(w);
 }
 
 void batch_begin(struct world *w) {
@@ -327,7 +337,8 @@ void batch_begin(struct world *w) {
 
 void batch_write(struct world *w) {
     struct error e;
-    if (w->batch && !w->batch_written) world_say(w, "write (durable %llu)", (unsigned long long)journal_durable(journal(w)));
+    if (w->batch && !w->batch_written)
+        world_say(w, "write (durable %llu)", (unsigned long long)journal_durable(journal(w)));
     if (!w->batch || w->batch_written) return;
     if (journal_batch_write(w->batch, &e)) {
         world_say(w, "the batch could not be written: %s", e.text);
@@ -351,7 +362,7 @@ void world_sync(struct world *w) {
         batch_write(w);
         batch_end(w);
     } while (w->batch || journal_appended(journal(w)) > journal_durable(journal(w)));
-    model_flushed(&w->model, journal_appended(journal(w)));
+    note_flushed(w);
     model_durable(&w->model, journal_durable(journal(w)));
 }
 
@@ -366,15 +377,13 @@ void check_bounds(struct world *w) {
 }
 
 static void settle_all(struct world *w) {
-    while (w->n_held > 0)
-        settle_one(w, 0, SETTLE_ACK);
+    while (w->n_held > 0) settle_one(w, 0, SETTLE_ACK);
 }
 
 static void consume_all(struct world *w) {
     for (int i = 0; i < CONSUMERS; i++)
         if (w->slots[i].consumer) consumer_end(w, &w->slots[i]);
-    for (int q = 0; q < QUEUES; q++)
-        consumer_add(w, q, &(struct consumer_options){0}, false);
+    for (int q = 0; q < QUEUES; q++) consumer_add(w, q, &(struct consumer_options){0}, false);
     for (int round = 0; round < 40; round++) {
         io_sim_advance(w->sim, 250000000);
         engine_tick(w->engine);

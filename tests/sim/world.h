@@ -10,8 +10,8 @@
 #include <setjmp.h>
 
 #define CONSUMERS 16
-#define HELD_MAX 8192
-#define PATTERNS 5
+#define HELD_MAX  8192
+#define PATTERNS  5
 #define EXCHANGES 2 // topic, fanout
 
 enum sabotage { SABOTAGE_NONE, SABOTAGE_NO_SYNC, SABOTAGE_NO_DIR_SYNC, SABOTAGE_DROP_SETTLE, SABOTAGE_EARLY_CONFIRM };
@@ -76,10 +76,11 @@ _Noreturn void world_fail(struct world *w, const char *format, ...) __attribute_
 void world_say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 // recover.c
-void world_open(struct world *w);          // opens until it succeeds, then takes the census
+void world_open(struct world *w);              // opens until it succeeds, then takes the census
 void world_crash(struct world *w, bool power); // the process ends; power: so does the machine
 void world_restart_clean(struct world *w);
 void world_flip(struct world *w); // a bit flips in a synced place: opening must refuse
+void world_declare_all(struct world *w);
 bool pattern_matches(int pattern, const char *key);
 
 // world.c
