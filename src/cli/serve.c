@@ -107,10 +107,10 @@ static void warn_of_amqp(const struct server *s) {
         fprintf(stderr, "barid serve: --amqp %s: AMQP comes with the next version, nothing listens there\n", amqp);
 }
 
-// Memory: two arenas are enough for a loop and a few threads, and what is freed goes back soon. Files: as many
+// Memory: few arenas are enough for a loop and a few threads, and what is freed goes back soon. Files: as many
 // as connections need, which is also what libwebsockets sizes its tables by.
 static void set_limits(const struct server *s) {
-    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_ARENA_MAX, 4);
     mallopt(M_TRIM_THRESHOLD, 256 * 1024);
     mallopt(M_MMAP_THRESHOLD, 128 * 1024);
     struct rlimit files;
