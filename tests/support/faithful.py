@@ -31,6 +31,8 @@ CREATE TABLE outbox (n INTEGER PRIMARY KEY, message_id TEXT UNIQUE, conversation
 CREATE TABLE inbox (message_id TEXT PRIMARY KEY, cursor INTEGER, conversation_id TEXT, seq INTEGER, by_user_id TEXT,
     kind TEXT, content BLOB, owes TEXT);
 CREATE TABLE receipts (cursor INTEGER PRIMARY KEY, type TEXT, message_id TEXT, by_user_id TEXT, at TEXT);
+CREATE INDEX receipts_message ON receipts (message_id);
+CREATE INDEX outbox_conversation ON outbox (conversation_id);
 CREATE TABLE meta (cursor INTEGER);
 INSERT INTO meta VALUES (0);
 """
@@ -206,6 +208,9 @@ class Faithful:
                 else:
                     self.faults.append(f"{self.name}: {entry['message_id']} came twice, at another cursor")
             else:
+                if self.sql("SELECT 1 FROM receipts WHERE type=? AND message_id=? AND by_user_id IS ?", entry["type"],
+                            entry["message_id"], entry.get("by_user_id")):
+                    self.faults.append(f"{self.name}: {entry['type']} of {entry['message_id']} came twice, at another cursor")
                 self.sql("INSERT INTO receipts VALUES (?,?,?,?,?)", entry["cursor"], entry["type"],
                          entry["message_id"], entry.get("by_user_id"), entry.get("at"))
             self.sql("UPDATE meta SET cursor=?", entry["cursor"])
