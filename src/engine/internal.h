@@ -227,7 +227,7 @@ struct engine {
     struct chain dead;           // entries to be dead-lettered
     struct compaction compaction;
     struct buf scratch;  // records read back for delivery
-    struct buf tail;     // entries of a message that compaction writes again
+    struct buf tail;     // scratch: a record that is being put together
     uint32_t delivering; // stored whose bytes a callback is looking at
     uint8_t *kept_block; // ... when it was settled meanwhile
     struct queue **graves;

@@ -41,33 +41,32 @@ static enum err write(struct engine *e, enum record_kind kind, struct buf *b, un
     struct iovec part = {.iov_base = b->data, .iov_len = b->len};
     jpos pos;
     enum err code = journal_append(e->journal, kind, flags, refers_to, &part, 1, ref, &pos);
-    buf_release(b);
     return code;
 }
 
 enum err write_queue(struct engine *e, const struct queue *q, unsigned flags, uint32_t refers_to,
                      struct journal_ref *ref) {
-    struct buf b;
-    buf_init(&b, 4096);
-    queue_encode(&b, q->id, q->name, &q->options);
-    return write(e, RECORD_QUEUE, &b, flags, refers_to, ref);
+    struct buf *b = &e->tail;
+    buf_clear(b);
+    queue_encode(b, q->id, q->name, &q->options);
+    return write(e, RECORD_QUEUE, b, flags, refers_to, ref);
 }
 
 enum err write_exchange(struct engine *e, const struct exchange *x, unsigned flags, uint32_t refers_to,
                         struct journal_ref *ref) {
-    struct buf b;
-    buf_init(&b, 4096);
-    buf_add_u8(&b, (uint8_t)x->type);
-    text_encode(&b, x->name);
-    return write(e, RECORD_EXCHANGE, &b, flags, refers_to, ref);
+    struct buf *b = &e->tail;
+    buf_clear(b);
+    buf_add_u8(b, (uint8_t)x->type);
+    text_encode(b, x->name);
+    return write(e, RECORD_EXCHANGE, b, flags, refers_to, ref);
 }
 
 enum err write_binding(struct engine *e, const struct binding *x, unsigned flags, uint32_t refers_to,
                        struct journal_ref *ref) {
-    struct buf b;
-    buf_init(&b, 4096);
-    buf_add_u32(&b, x->queue->id);
-    text_encode(&b, x->exchange->name);
-    text_encode(&b, x->key);
-    return write(e, RECORD_BINDING, &b, flags, refers_to, ref);
+    struct buf *b = &e->tail;
+    buf_clear(b);
+    buf_add_u32(b, x->queue->id);
+    text_encode(b, x->exchange->name);
+    text_encode(b, x->key);
+    return write(e, RECORD_BINDING, b, flags, refers_to, ref);
 }
