@@ -1,4 +1,5 @@
 // Conversations: a name, a title, and members that are decided when it is made.
+#include "base/conversation_id.h"
 #include "base/utf8.h"
 #include "chat/internal.h"
 
@@ -237,6 +238,23 @@ static enum err add_check(struct add *op, const char *conversation_id, const cha
     return ERR_OK;
 }
 
+// An id that is derived from members is theirs, and without a title it is always the same conversation: whoever came
+// first with something else under it would keep all of them from talking.
+static enum err derived_check(struct add *op) {
+    struct error *e = &op->op.unit.error;
+    if (!conversation_id_is_derived(op->id.text)) return ERR_OK;
+    const char **members = chat_alloc(op->n * sizeof *members);
+    for (size_t i = 0; i < op->n; i++)
+        members[i] = op->members[i].text;
+    char derived[CONVERSATION_ID_DERIVED];
+    conversation_id_derive(members, op->n, derived);
+    free(members);
+    if (strcmp(derived, op->id.text) != 0)
+        return error_field(e, "conversation_id", "begins with dm- and does not follow from these members");
+    if (op->has_title) return error_field(e, "title", "must not be set under an id that begins with dm-");
+    return ERR_OK;
+}
+
 void chat_conversation_add(struct chat *c, const struct chat_actor *who, const char *conversation_id,
                            const char *title, const char *const *members, size_t n, chat_conversation_fn *done,
                            void *arg) {
@@ -248,6 +266,7 @@ void chat_conversation_add(struct chat *c, const struct chat_actor *who, const c
     op->arg = arg;
     enum err err = add_check(op, conversation_id, title);
     if (err == ERR_OK) err = members_take(op, who->user_id, members, n, c->o.members_max);
+    if (err == ERR_OK) err = derived_check(op);
     if (err == ERR_OK) op_submit(&op->op);
     else op_finish(&op->op, err);
 }

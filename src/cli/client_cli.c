@@ -3,7 +3,7 @@
 #include "base/crash.h"
 #include "base/io.h"
 #include "base/time.h"
-#include "client/conversation_id.h"
+#include "client/members.h"
 #include "client/progress.h"
 
 #include <limits.h>
@@ -224,7 +224,7 @@ enum err cli_conversation_with(struct client *c, char **users, int n, char out[s
     if (!err) {
         char derived[CONVERSATION_ID_DERIVED];
         json_t *members = members_sorted(names, (size_t)n + 1);
-        conversation_id_derive(members, derived);
+        members_derive_id(members, derived);
         snprintf(out, NAME_MAX_LENGTH + 1, "%s", derived);
         char *text = json_dumps(members, JSON_COMPACT);
         json_decref(members);

@@ -1,7 +1,7 @@
 // barid conversation list | new | show
 #include "cli/cli.h"
 #include "cli/client_cli.h"
-#include "client/conversation_id.h"
+#include "client/members.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,7 +94,7 @@ static int make(const struct client_cli *cli, struct client *c, const struct con
     struct id fresh = id_new(c->io); // made here, so that a try after a lost answer makes no second one
     id_format(&fresh, id);
     if (o->id) snprintf(id, sizeof id, "%s", o->id);
-    else if (!o->title) conversation_id_derive(sorted, id);
+    else if (!o->title) members_derive_id(sorted, id);
     json_t *body = json_pack("{s:s, s:o}", "conversation_id", id, "members", sorted);
     if (o->title) json_object_set_new(body, "title", json_string(o->title));
     int code = ask(cli, c, "POST", "/conversation", body);

@@ -2,7 +2,7 @@
 #include "base/io.h"
 #include "base/test.h"
 #include "client/answer.h"
-#include "client/conversation_id.h"
+#include "client/members.h"
 #include "client/entry.h"
 #include "client/profile.h"
 
@@ -114,7 +114,7 @@ static void strange_entries_are_passed_over_and_never_become_paths(void **state)
 
 static void derive(const char *const *members, size_t n, char out[static CONVERSATION_ID_DERIVED]) {
     json_t *sorted = members_sorted(members, n);
-    conversation_id_derive(sorted, out);
+    members_derive_id(sorted, out);
     json_decref(sorted);
 }
 

@@ -1,6 +1,6 @@
 #include "client/label.h"
 
-#include "client/conversation_id.h"
+#include "client/members.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +42,7 @@ static bool is_of_two(struct client *c, const char *conversation_id, const char 
     const char *two[] = {c->profile.user_id, by_user_id};
     char derived[CONVERSATION_ID_DERIVED];
     json_t *members = members_sorted(two, 2);
-    conversation_id_derive(members, derived);
+    members_derive_id(members, derived);
     json_decref(members);
     if (!strcmp(derived, conversation_id)) return true;
     struct known_conversation known;

@@ -172,3 +172,19 @@ def test_logging_out_ends_the_session_and_its_socket(people):
         alice.mailbox()
     assert refused.value.status == 401
     assert refused.value.response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_an_id_that_follows_from_members_is_theirs_alone(server, people):
+    alice, bob, _ = people
+    a, b = alice.user_id, bob.user_id
+    mallory = server.new_user(f"mallory{COUNT[0]}")
+    theirs = "dm-" + hashlib.blake2b(f"{a}\0{b}\0".encode(), digest_size=16).hexdigest()
+    for id, members in [(theirs, [a]), (theirs, [a, b]), ("dm-" + "0" * 32, [a]), ("dm-x", [])]:
+        squat = mallory.call("POST", "/conversation", {"conversation_id": id, "members": members})
+        assert (squat.status_code, squat.json()["error"]["field"]) == (422, "conversation_id"), id
+    # Under a title it would be another conversation than the one bob's devices ask for.
+    titled = alice.call("POST", "/conversation", {"conversation_id": theirs, "members": [b], "title": "Tea"})
+    assert (titled.status_code, titled.json()["error"]["field"]) == (422, "title")
+    assert alice.call("POST", "/conversation", {"conversation_id": theirs, "members": [b]}).status_code == 201
+    again = bob.call("POST", "/conversation", {"conversation_id": theirs, "members": [b, a, b]})
+    assert again.status_code == 200
