@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/id.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -54,6 +55,9 @@ struct bus_subscribe_options {
     const char *pattern;   // topic pattern, "message_send" or "message_*"-like AMQP "#"
     uint32_t prefetch;     // 0: 256
     uint32_t max_attempts; // then parked; 0: 3
+    // Many events of a key may be with the handlers at once, handed over in order; one that is retried may be
+    // overtaken. For handlers that keep the order themselves, or whose effect carries its own (a `seq`).
+    bool unordered;
 };
 typedef void bus_deliver_fn(void *arg, const struct bus_delivery *d);
 enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,

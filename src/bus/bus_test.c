@@ -35,7 +35,7 @@ struct handler {
     struct got got[512];
     uint32_t n;
     int retry_first; // so often the body "poison" is given back
-    bool hold;       // settle nothing
+    bool hold, unordered;       // settle nothing
 };
 
 static void out_of_patience(struct loop_timer *t) { fail_msg("nothing happened for too long"); }
@@ -120,7 +120,8 @@ static void on_event(void *arg, const struct bus_delivery *d) {
 
 static void subscribe(struct rig *r, struct handler *h, const char *group, const char *pattern, uint32_t prefetch) {
     h->rig = r;
-    struct bus_subscribe_options o = {.group = group, .pattern = pattern, .prefetch = prefetch};
+    struct bus_subscribe_options o = {
+        .group = group, .pattern = pattern, .prefetch = prefetch, .unordered = h->unordered};
     if (bus_subscribe(r->bus, &o, on_event, h, &h->subscription, &r->err)) fail_msg("%s", r->err.text);
 }
 
@@ -175,6 +176,17 @@ static void a_retry_is_not_overtaken_by_its_key(void **state) {
     assert_int_equal(a.got[3].attempt, 3);
     assert_string_equal(a.got[4].body, "second");
     assert_string_equal(a.got[5].body, "third");
+}
+
+static void unordered_events_of_a_key_are_in_hand_together(void **state) {
+    struct rig *r = *state;
+    struct handler h = {.hold = true, .unordered = true};
+    subscribe(r, &h, "g", "t", 0);
+    put(r, "t", "k", "first", NULL, NULL);
+    put(r, "t", "k", "second", NULL, NULL);
+    run_until(r, 2);
+    assert_string_equal(h.got[0].body, "first");
+    assert_string_equal(h.got[1].body, "second");
 }
 
 static void note_parked(void *arg, const struct parked *p) {
@@ -295,6 +307,7 @@ int main(void) {
         BUS_TEST(every_group_gets_all_and_members_compete),
         BUS_TEST(a_retry_is_not_overtaken_by_its_key),
         BUS_TEST(after_its_attempts_an_event_is_parked_and_its_key_goes_on),
+        BUS_TEST(unordered_events_of_a_key_are_in_hand_together),
         BUS_TEST(prefetch_bounds_what_a_handler_has),
         BUS_TEST(leaving_gives_everything_back_in_order),
         BUS_TEST(what_is_not_settled_comes_again_after_a_restart),

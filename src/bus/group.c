@@ -3,7 +3,8 @@
 // The order of keys. Of one key, one event at a time is with the group's handlers; those behind it are held here,
 // unsettled, until it is acked or parked. So a retry is never overtaken, whichever member it or its followers went
 // to. An event that is to be tried again is kept too: its attempt is counted in the journal (engine_attempt), and
-// after the backoff the engine hands it out once more. Events without a key are independent of each other.
+// after the backoff the engine hands it out once more. Events without a key, and those of an `unordered` member, are
+// independent of each other.
 //
 // What is held is a few words an event; its bytes stay with the engine. It is bounded by the consumer's window, four
 // times the prefetch: when a key's followers fill it while their first waits for a retry, the group waits with
@@ -48,6 +49,7 @@ struct member {
     struct consumer *consumer;
     bus_deliver_fn *deliver;
     void *arg;
+    bool unordered;
     uint32_t prefetch, in_hand;
     struct map events;     // by tag
     struct list eligible;  // may be handed out when there is room
@@ -155,7 +157,7 @@ static void on_deliver(void *arg, const struct delivery *d) {
         return;
     }
     struct event *v = event_new(m, d);
-    if (d->properties_length > 0 && d->properties_length <= KEY_MAX)
+    if (!m->unordered && d->properties_length > 0 && d->properties_length <= KEY_MAX)
         v->key = key_get(m->group, d->properties, d->properties_length);
     if (v->key && v->key->first) {
         v->state = EVENT_HELD;
@@ -306,6 +308,7 @@ enum err group_subscribe(struct bus *bus, const struct bus_subscribe_options *o,
     m->group = g;
     m->deliver = deliver;
     m->arg = arg;
+    m->unordered = o->unordered;
     m->prefetch = o->prefetch ? o->prefetch : PREFETCH_DEFAULT;
     list_init(&m->eligible);
     map_init(&m->events, io_random_u64(b->io));

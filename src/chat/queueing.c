@@ -235,8 +235,13 @@ enum err queueing_start(struct chat *c, struct error *e) {
     q->chat = c;
     list_init(&q->held);
     q->timer.fn = try_held;
-    struct bus_subscribe_options o = {
-        .group = GROUP, .pattern = "message_send", .prefetch = PREFETCH, .max_attempts = ATTEMPTS_MAX};
+    // Not one event of a conversation at a time: the units run in the order in which they are submitted, share their
+    // commits, and a retried message carries its seq.
+    struct bus_subscribe_options o = {.group = GROUP,
+                                      .pattern = "message_send",
+                                      .prefetch = PREFETCH,
+                                      .max_attempts = ATTEMPTS_MAX,
+                                      .unordered = true};
     return bus_subscribe(c->o.bus, &o, deliver, c, &q->subscription, e);
 }
 
