@@ -12,7 +12,7 @@ import time
 import pytest
 
 from support.fake_server import FakeServer
-from support.server import binary, eventually
+from support.server import binary, eventually, new_id
 from support.terminal import PASSWORD, Terminal
 
 
@@ -226,14 +226,86 @@ def test_a_ticket_that_ran_out_is_replaced(fake, alice, bob, tmp_path):
     assert fake.count("POST /media") == 2
 
 
-def test_a_file_that_went_away_is_told(fake, alice, bob, tmp_path):
+def test_a_refused_medium_is_not_uploaded_for_ever(fake, alice, bob, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("text")
+    fake.misbehave("POST /conversation/", status=503)
+    refusal = {"code": "invalid", "field": "media", "reason": "not like this"}
+    fake.misbehave("POST /conversation/", status=422, error=refusal, times=20)
+    assert alice.run("send", "bob", "--media", str(path)).returncode == 1
+    assert fake.count("POST /media") == 2
+    assert alice.outbox()[0]["state"] == "rejected"
+
+
+def copies(terminal):
+    """The files a profile keeps until they are sent."""
+    found = [os.path.join(d, f) for d, _, files in os.walk(terminal.home) for f in files if d.endswith("/outgoing")]
+    return found
+
+
+@pytest.mark.parametrize("what", ["changed", "deleted"])
+def test_what_happens_to_the_original_does_not_matter(fake, alice, bob, tmp_path, what):
+    path, data = tmp_path / "a.bin", os.urandom(1_000_000)
+    path.write_bytes(data)
+    assert alice.run("send", "--no-wait", "bob", "--media", str(path), crash="client.created").returncode == -9
+    assert len(copies(alice)) == 1
+    assert stat.S_IMODE(os.stat(copies(alice)[0]).st_mode) == 0o600
+    if what == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(b"something else")
+    alice.ok("outbox", "flush")
+    got = bob.ok("inbox")[0]
+    assert got["filename"] == "a.bin"
+    with open(got["media_path"], "rb") as f:
+        assert f.read() == data
+    assert not copies(alice)
+
+
+def test_the_copy_of_a_file_goes_when_its_message_is_settled(fake, alice, bob, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("text")
+    alice.ok("send", "bob", "--media", str(path))
+    assert not copies(alice)
+    fake.misbehave("POST /conversation/", status=403)
+    assert alice.run("send", "bob", "--media", str(path)).returncode == 1
+    assert not copies(alice)
+    with Listener(alice) as listener:
+        alice.ok("send", "--no-wait", "bob", "--media", str(path))
+        listener.wait(lambda e: e.get("state") == "accepted")
+        eventually(lambda: not copies(alice))
+
+
+def test_copies_left_by_a_killed_process_are_swept(fake, alice, bob, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("text")
+    assert alice.run("send", "bob", "--media", str(path), crash="client.answered").returncode == -9
+    outgoing = os.path.dirname(copies(alice)[0])
+    old, fresh = "018f0000-0000-7000-8000-000000000001", new_id()
+    for name in (old, fresh):
+        with open(os.path.join(outgoing, name), "w", encoding="ascii") as f:
+            f.write("half of it")
+    alice.ok("outbox", "flush")
+    assert sorted(os.listdir(outgoing)) == [fresh], "an old one without a message goes, a new one may be in the making"
+
+
+def test_a_copy_that_is_gone_is_told(fake, alice, bob, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("text")
     alice.ok("send", "--no-wait", "bob", "--media", str(path))
-    path.unlink()
+    os.unlink(copies(alice)[0])
     done = alice.run("outbox", "flush")
-    assert done.returncode == 1 and "cannot be opened" in done.stdout
-    assert alice.run("send", "bob", "--media", str(path)).returncode == 1
+    assert done.returncode == 1 and "is gone" in done.stdout
+    assert alice.run("send", "bob", "--media", str(tmp_path / "never")).returncode == 1
+
+
+def test_without_room_for_the_copy_nothing_is_sent(fake, alice, bob, tmp_path):
+    path = tmp_path / "sparse.bin"
+    with open(path, "wb") as f:
+        f.truncate(1 << 43)  # 8 TiB of nothing
+    done = alice.run("send", "bob", "--media", str(path))
+    assert done.returncode == 1 and "no room for a copy" in done.stderr
+    assert not copies(alice) and not alice.outbox()
 
 
 def test_damaged_media_are_not_kept(fake, alice, bob, tmp_path):
