@@ -72,13 +72,25 @@ static bool has_room(const struct journal *j, uint64_t size) {
     return need <= s->bytes && s->end <= s->bytes - need;
 }
 
-static enum err roll(struct journal *j, uint64_t size) {
+// Where there is no room for a whole segment a smaller one does: acks make room, so they must find some to the last.
+static enum err next_segment(struct journal *j, uint64_t size, struct segment *fresh, struct error *e) {
     uint64_t need = DATA_AT + FRAME_BYTES + size + FRAME_BYTES;
-    uint64_t bytes = (need + DATA_AT - 1) / DATA_AT * DATA_AT;
-    if (bytes < j->options.segment_bytes) bytes = j->options.segment_bytes;
+    uint64_t least = (need + DATA_AT - 1) / DATA_AT * DATA_AT;
+    if (least < SEGMENT_MIN) least = SEGMENT_MIN;
+    uint64_t bytes = least > j->options.segment_bytes ? least : j->options.segment_bytes;
+    enum err err = spare_take(j, j->last_number + 1, bytes, fresh, e);
+    while (err == ERR_FULL && bytes > least) {
+        bytes = bytes / 2 / DATA_AT * DATA_AT;
+        if (bytes < least) bytes = least;
+        err = spare_take(j, j->last_number + 1, bytes, fresh, e);
+    }
+    return err;
+}
+
+static enum err roll(struct journal *j, uint64_t size) {
     struct segment fresh, *added;
     struct error e = {0};
-    enum err err = spare_take(j, j->last_number + 1, bytes, &fresh, &e);
+    enum err err = next_segment(j, size, &fresh, &e);
     if (err == ERR_IO) journal_break(j, err, &e);
     if (err != ERR_OK) return err;
     fresh.base = j->appended;

@@ -210,6 +210,25 @@ static void a_full_disk_is_an_error_at_append_and_never_at_write(void **state) {
     done(o);
 }
 
+// A disk smaller than what a segment takes, as far as acks go: they are what makes room.
+static void where_a_segment_does_not_fit_a_smaller_one_does(void **state) {
+    struct io_sim *sim = io_sim_new(12);
+    struct owner *o = owner_new(sim);
+    o->options.segment_bytes = 1 << 20;
+    io_sim_capacity(sim, 1300 << 10);
+    assert_int_equal(owner_open(o), ERR_OK);
+    while (journal_appended(o->j) < 1 << 20 && owner_publish(o, 100) == ERR_OK)
+        assert_int_equal(owner_batch(o), ERR_OK);
+    assert_true(journal_appended(o->j) >= 1 << 20);
+    for (uint32_t i = 0; i < 2000; i++) {
+        assert_int_equal(owner_ack(o, i), ERR_OK);
+        assert_int_equal(owner_batch(o), ERR_OK);
+    }
+    owner_crash(o, true);
+    owner_reopen(o);
+    done(o);
+}
+
 static void a_full_disk_can_be_opened(void **state) {
     struct io_sim *sim = io_sim_new(11);
     struct owner *o = owner_new(sim);
@@ -317,6 +336,7 @@ int main(void) {
         cmocka_unit_test(a_second_one_is_locked_out),
         cmocka_unit_test(below_low_water_publishing_stops_and_urgent_goes_on),
         cmocka_unit_test(a_full_disk_is_an_error_at_append_and_never_at_write),
+        cmocka_unit_test(where_a_segment_does_not_fit_a_smaller_one_does),
         cmocka_unit_test(a_full_disk_can_be_opened),
         cmocka_unit_test(a_failed_write_or_sync_is_named),
         cmocka_unit_test(a_segment_can_be_scanned_in_parts),
