@@ -59,7 +59,7 @@ static void stored_moved(struct engine *e, uint32_t h, const struct journal_ref 
     release_late(e, &old);
 }
 
-static void move_message(struct engine *e, uint32_t h) {
+static enum err move_message(struct engine *e, uint32_t h) {
     struct stored *s = stored_at(e, h);
     struct content c;
     struct error err;
@@ -74,8 +74,8 @@ static void move_message(struct engine *e, uint32_t h) {
     struct journal_ref ref;
     jpos pos;
     enum err code = journal_append(e->journal, RECORD_MOVED, JOURNAL_URGENT, s->segment, parts, 3, &ref, &pos);
-    if (code) die("compaction: %s", err_text(code));
-    stored_moved(e, h, &ref);
+    if (code == ERR_OK) stored_moved(e, h, &ref);
+    return code;
 }
 
 static enum err copy_raw(struct engine *e, const struct pin *p, struct journal_ref *ref) {
@@ -87,7 +87,7 @@ static enum err copy_raw(struct engine *e, const struct pin *p, struct journal_r
     return journal_append(e->journal, RECORD_DEDUPE, JOURNAL_URGENT, p->ref.segment, &part, 1, ref, &pos);
 }
 
-static void move_pin(struct engine *e, uint32_t h) {
+static enum err move_pin(struct engine *e, uint32_t h) {
     struct pin *p = pin_at(e, h);
     struct journal_ref ref, old = p->ref;
     enum err code = ERR_OK;
@@ -97,23 +97,31 @@ static void move_pin(struct engine *e, uint32_t h) {
     case PIN_BINDING: code = write_binding(e, p->owner, JOURNAL_URGENT, old.segment, &ref); break;
     case PIN_DEDUPE: code = copy_raw(e, p, &ref); break;
     }
-    if (code) die("compaction: %s", err_text(code));
+    if (code) return code;
     gone_note(e, &old);
     pin_move(e, h, &ref);
+    return ERR_OK;
 }
 
-// It may have been settled since the scan.
-static void move_record(struct engine *e, uint64_t place) {
+// It may have been settled since the scan. False: there is no room for it now.
+static bool move_record(struct engine *e, uint64_t place) {
     uint32_t message = index_find(&e->by_place, place), pin = index_find(&e->pin_place, place);
-    if (message != NONE) move_message(e, message);
-    if (pin != NONE) move_pin(e, pin);
+    enum err code = message != NONE ? move_message(e, message) : pin != NONE ? move_pin(e, pin) : ERR_OK;
+    if (code && !no_room_now(code)) die("compaction: %s", err_text(code));
+    return code == ERR_OK;
+}
+
+static bool disk_keeps_up(const struct engine *e) {
+    return journal_appended(e->journal) - journal_durable(e->journal) < UNWRITTEN_MAX;
 }
 
 void compaction_check(struct engine *e) {
     struct compaction *k = &e->compaction;
     uint64_t now = now_ms(e);
-    if (k->segment != 0 || now < k->next_check_ms) return;
+    if (now < k->next_check_ms) return;
     k->next_check_ms = now + CHECK_EVERY_MS;
+    k->refused = false;
+    if (k->segment != 0) return;
     k->segment = journal_compact_next(e->journal);
     k->offset = k->n = k->at = 0;
 }
@@ -129,13 +137,17 @@ static void scan(struct engine *e) {
 
 void compaction_step(struct engine *e) {
     struct compaction *k = &e->compaction;
-    if (k->segment == 0) return;
+    if (k->segment == 0 || k->refused) return;
     engine_flush(e); // what is settled by now need not move, and refers to the old place
+    if (e->no_room || !disk_keeps_up(e)) return;
     if (k->at == k->n) scan(e);
-    while (k->at < k->n && journal_appended(e->journal) - journal_durable(e->journal) < UNWRITTEN_MAX)
-        move_record(e, index_place(k->segment, k->offsets[k->at++]));
+    while (k->at < k->n && disk_keeps_up(e) && move_record(e, index_place(k->segment, k->offsets[k->at]))) k->at++;
+    k->refused = k->at < k->n && disk_keeps_up(e);
     engine_flush(e);
     if (k->at == k->n && k->offset == SCANNED) k->segment = 0;
 }
 
-bool compaction_pending(const struct engine *e) { return e->compaction.segment != 0; }
+// Is there a step to take now? When the disk is behind, engine_durable comes first.
+bool compaction_pending(const struct engine *e) {
+    return e->compaction.segment != 0 && !e->compaction.refused && disk_keeps_up(e);
+}

@@ -63,10 +63,11 @@ static bool send(struct engine *e, uint32_t h) {
 
 // One whose target has no room must not hold up those behind it: it goes to the end, for the next time.
 bool dead_run(struct engine *e) {
-    uint32_t waiting = e->dead.count, n = waiting < LETTERS_AT_ONCE ? waiting : LETTERS_AT_ONCE;
+    uint32_t waiting = e->dead.count, n = waiting < LETTERS_AT_ONCE ? waiting : LETTERS_AT_ONCE, sent = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t h = e->dead.head;
-        if (!send(e, h)) entry_to(e, h, ENTRY_DEAD);
+        if (send(e, h)) sent++;
+        else entry_to(e, h, ENTRY_DEAD);
     }
-    return waiting > n;
+    return waiting > n && sent > 0;
 }

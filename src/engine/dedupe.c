@@ -104,7 +104,7 @@ void dedupe_settled(struct engine *e, struct queue *q, uint64_t seq) {
     text_encode(&e->dedupe_bytes, s->id);
     e->n_dedupe++;
     if (until > e->dedupe_until_ms) e->dedupe_until_ms = until;
-    if (e->n_dedupe >= SETTLE_BATCH) engine_flush(e);
+    if (e->n_dedupe % SETTLE_BATCH == 0) engine_flush(e);
 }
 
 void dedupe_due(struct engine *e, struct queue *q) {

@@ -179,6 +179,11 @@ static uint32_t dispatch_queue(struct engine *e, struct queue *q, uint32_t turn)
 bool engine_dispatch(struct engine *e) {
     if (e->depth > 0) return true;
     bool more = done_run(e);
+    if (e->no_room) engine_flush(e);
+    if (e->no_room) { // nothing new is begun before what is done with is written
+        queues_bury(e);
+        return more;
+    }
     more |= dead_run(e);
     uint32_t left = PASS_DELIVERIES;
     while (left > 0 && !list_empty(&e->dirty)) {

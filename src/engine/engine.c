@@ -4,6 +4,7 @@
 #define DEFAULT_BUDGET   (64u << 20)
 #define TIMERS_AT_ONCE   4096
 #define RETRY_LETTERS_MS 10
+#define RETRY_FLUSH_MS   UINT64_C(100)
 
 static uint64_t stored_key(const void *e, uint32_t h) {
     const struct stored *s = stored_at(e, h);
@@ -160,7 +161,7 @@ void engine_durable(struct engine *e) {
 
 void engine_tick(struct engine *e) {
     if (e->depth > 0) return;
-    timers_run(e, TIMERS_AT_ONCE);
+    if (!e->no_room) timers_run(e, TIMERS_AT_ONCE);
     engine_dispatch(e);
     compaction_check(e);
     compaction_step(e);
@@ -168,9 +169,10 @@ void engine_tick(struct engine *e) {
 
 uint64_t engine_next_deadline(struct engine *e) {
     uint64_t now = io_monotonic_ns(e->io);
+    if (e->no_room) return now + RETRY_FLUSH_MS * 1000000;
     if (compaction_pending(e)) return now;
-    uint64_t deadline = UINT64_MAX;
-    if (e->timers.n > 0 && e->timers.items[0].due_ms < UINT64_MAX / 1000000)
+    uint64_t deadline = e->compaction.refused ? now + RETRY_FLUSH_MS * 1000000 : UINT64_MAX;
+    if (e->timers.n > 0 && e->timers.items[0].due_ms < deadline / 1000000)
         deadline = e->timers.items[0].due_ms * 1000000;
     if (e->dead.count > 0 && deadline > now + RETRY_LETTERS_MS * 1000000) deadline = now + RETRY_LETTERS_MS * 1000000;
     return deadline;
@@ -187,6 +189,7 @@ void engine_stats(const struct engine *e, struct engine_stats *out) {
         .queues = e->used_queues,
         .bindings = e->n_bindings,
         .waiting_for_disk = e->n_done,
+        .no_room = e->no_room,
         .dead_letters = e->dead.count,
     };
 }

@@ -36,6 +36,7 @@ static void settles_wait_until_there_is_room(void **state) {
     for (uint32_t i = 0; i < MESSAGES / 2; i++) rig_settle(r, i, SETTLE_ACK, NULL);
     rig_sync(r);
     assert_int_equal(rig_info(r, "q").info.unacked, MESSAGES / 2);
+    io_sim_advance(r->sim, 1100000000);
     assert_int_equal(rig_send(r, (struct message){.routing_key = "q", .body = "y", .persistent = true}), ERR_FULL);
     uint64_t now = io_monotonic_ns(io_sim_io(r->sim)), deadline = engine_next_deadline(r->engine);
     assert_true(deadline > now && deadline < now + 1000000000); // it looks again by itself, and does not spin
@@ -82,13 +83,11 @@ static void dead_letters_do_not_crowd_out_acks(void **state) {
         assert_int_equal(rig_send(r, m), ERR_OK);
         rig_run(r);
     }
-    struct journal_batch *out = journal_batch_begin(engine_journal(r->engine));
-    assert_null(out);
     io_sim_advance(r->sim, UINT64_C(1500000000));
     int passes = 0; // without a batch ever being written
     do engine_tick(r->engine);
-    while (engine_dispatch(r->engine) && ++passes < 1000);
-    assert_true(passes < 1000);
+    while (engine_dispatch(r->engine) && ++passes < 100);
+    assert_true(passes < 100);
     assert_true(engine_next_deadline(r->engine) > io_monotonic_ns(io_sim_io(r->sim)));
     rig_settle(r, 0, SETTLE_ACK, NULL);
     engine_flush(r->engine);
@@ -132,6 +131,5 @@ int main(void) {
         RIG_TEST(dead_letters_do_not_crowd_out_acks),
         RIG_TEST(a_consumer_that_retries_for_ever_waits_for_the_disk),
     };
-    cmocka_set_test_filter(getenv("F")); /*TMP*/
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

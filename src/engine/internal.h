@@ -172,6 +172,7 @@ struct compaction {
     uint32_t offset;   // where its scan goes on
     uint32_t *offsets; // live records found and still to move
     uint32_t n, cap, at;
+    bool refused; // there was no room; tried again at the next check
     uint64_t next_check_ms;
 };
 
@@ -221,6 +222,7 @@ struct engine {
     int64_t dedupe_until_ms;
     struct journal_ref *unneeded; // released once what makes them so is appended
     uint32_t n_unneeded, cap_unneeded;
+    bool no_room; // the last flush could not write all of it; until it can, nothing new is begun
 
     struct timers timers;
     struct list dirty, awaiting; // queues
@@ -319,6 +321,9 @@ void done_push(struct engine *e, const struct done *d);
 bool done_run(struct engine *e); // true: there are more
 
 // ---- settle.c: what the next flush writes
+static inline bool no_room_now(enum err code) {
+    return code == ERR_FULL || code == ERR_BUSY;
+}
 void settle_note(struct engine *e, const struct stored *s, uint32_t queue_id);
 void state_note(struct engine *e, uint32_t entry);
 void gone_note(struct engine *e, const struct journal_ref *ref);

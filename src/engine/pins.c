@@ -40,7 +40,7 @@ static enum err write(struct engine *e, enum record_kind kind, struct buf *b, un
     if (e->n_gone) engine_flush(e); // of one name, the old is gone before the new is there
     struct iovec part = {.iov_base = b->data, .iov_len = b->len};
     jpos pos;
-    enum err code = journal_append(e->journal, kind, flags, refers_to, &part, 1, ref, &pos);
+    enum err code = e->n_gone ? ERR_FULL : journal_append(e->journal, kind, flags, refers_to, &part, 1, ref, &pos);
     return code;
 }
 

@@ -319,7 +319,7 @@ static void remove_undeclared(struct engine *e) {
     size_t at = 0;
     for (struct exchange *x; (x = map_next(&e->exchange_names, &at));) {
         if (x->declared) continue;
-        exchange_remove(e, x, false);
+        exchange_remove(e, x, true); // one of that name may be declared again: these bindings are not its
         at = 0;
     }
 }
@@ -328,7 +328,7 @@ static void attach_bindings(struct engine *e, struct exchange *x) {
     LIST_EACH_SAFE(&x->bindings, at) {
         struct binding *b = LIST_ITEM(at, struct binding, of_exchange);
         if (binding_find(x, b->queue, b->key))
-            binding_remove(e, b, false); // written twice by a compaction that did not end
+            binding_remove(e, b, true); // written twice by a compaction that did not end
         else binding_attach(e, b);
     }
 }

@@ -1,4 +1,5 @@
 // What a restart brings back, and what compaction carries along.
+#include "engine/records.h"
 #include "engine/rig_test.h"
 
 static const struct queue_options durable = {.durable = true};
@@ -116,8 +117,51 @@ static void compaction_carries_what_is_left(void **state) {
     assert_int_equal(rig_info(r, "q").info.ready, 1); // the binding moved too
 }
 
+struct copied {
+    uint8_t bytes[256];
+    uint32_t length, segment;
+};
+
+static enum err keep_binding(void *arg, const struct journal_record *record, struct error *e) {
+    struct copied *c = arg;
+    (void)e;
+    if (record->kind != RECORD_BINDING) return ERR_OK;
+    assert_true(record->length <= sizeof c->bytes);
+    memcpy(c->bytes, record->payload, record->length);
+    c->length = record->length;
+    c->segment = record->ref.segment;
+    return ERR_OK;
+}
+
+// As a compaction leaves it whose batch was torn: the copy is there, and so is the original.
+static void a_binding_written_twice_is_undone_once(void **state) {
+    struct rig *r = *state;
+    struct journal *j;
+    struct copied c = {.length = 0};
+    rig_queue(r, "q", durable);
+    engine_exchange_declare(r->engine, "x", EXCHANGE_FANOUT, true, NULL);
+    engine_bind(r->engine, "x", "q", "", NULL);
+    rig_sync(r);
+    engine_close(r->engine);
+    assert_int_equal(journal_open(&j, io_sim_io(r->sim), &r->journal, keep_binding, &c, &r->err), ERR_OK);
+    struct iovec part = {c.bytes, c.length};
+    assert_int_equal(journal_append(j, RECORD_BINDING, 0, c.segment, &part, 1, NULL, NULL), ERR_OK);
+    struct journal_batch *b = journal_batch_begin(j);
+    assert_int_equal(journal_batch_write(b, &r->err), ERR_OK);
+    journal_batch_end(j, b);
+    journal_close(j);
+    rig_open(r);
+    assert_int_equal(engine_unbind(r->engine, "x", "q", "", NULL), ERR_OK);
+    rig_sync(r);
+    rig_crash(r);
+    rig_send(r, (struct message){.exchange = "x", .routing_key = "", .body = "x", .persistent = true});
+    rig_run(r);
+    assert_int_equal(r->done[PUBLISH_UNROUTABLE], 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        RIG_TEST(a_binding_written_twice_is_undone_once),
         RIG_TEST(what_is_not_settled_comes_back_in_order_and_marked),
         RIG_TEST(an_ack_that_was_not_synced_may_be_forgotten),
         RIG_TEST(a_transient_message_does_not_come_back),

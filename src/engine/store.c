@@ -42,7 +42,7 @@ static void block_leave(struct engine *e, uint32_t h) {
     uint32_t size = block_size(s->block);
     e->memory -= size;
     if (s->segment == 0) e->memory_transient -= size;
-    if (h == e->delivering) e->kept_block = s->block;
+    if (h == e->delivering && !e->kept_block) e->kept_block = s->block;
     else free(s->block);
     s->block = NULL;
 }

@@ -315,11 +315,11 @@ void settle_one(struct world *w, uint32_t at, enum settle how) {
 
 // ---- commits
 
-// A dead letter without room for it is settled nowhere yet.
+// A dead letter without room for it is settled nowhere yet, nor is what waits for room on the disk.
 static void note_flushed(struct world *w) {
     struct engine_stats s;
     engine_stats(w->engine, &s);
-    if (s.dead_letters == 0) model_flushed(&w->model, journal_appended(journal(w)));
+    if (s.dead_letters == 0 && !s.no_room) model_flushed(&w->model, journal_appended(journal(w)));
 }
 
 void world_flush(struct world *w) {
