@@ -1,6 +1,7 @@
 #include "client/client.h"
 
 #include "base/io.h"
+#include "client/outgoing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,8 +30,10 @@ enum err client_open(struct client *c, const char *server, const char *user, str
     enum err err = profile_find(&c->profile, server, user, false, e);
     if (!err) err = client_make(c, e);
     if (!err) err = store_account(c->store, &c->account, e);
-    if (!err) c->web = web_new(c->profile.server, c->account.token, NULL);
-    return err;
+    if (err) return err;
+    outgoing_sweep(c);
+    c->web = web_new(c->profile.server, c->account.token, NULL);
+    return ERR_OK;
 }
 
 enum err client_begin(struct client *c, const char *server, const char *user, struct error *e) {

@@ -88,10 +88,7 @@ static void prepare_work(struct loop_work *w) {
         web_call(lane->web, "POST", "/conversation", lane->conversation, &lane->made);
         if (answer_verdict(&lane->made) != VERDICT_DONE) return;
     }
-    if (lane->upload) {
-        web_upload(lane->web, lane->m.media_path, lane->m.media_type, lane->m.filename, NULL, NULL, &lane->uploaded);
-        if (lane->uploaded.status == 0 && lane->uploaded.error.code == ERR_NOT_FOUND) lane->uploaded.status = 404;
-    }
+    if (lane->upload) outbox_upload(lane->live->c, &lane->m, lane->web, NULL, NULL, &lane->uploaded);
 }
 
 static void take_prepared(struct lane *lane) {

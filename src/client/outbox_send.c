@@ -3,6 +3,7 @@
 #include "base/crash.h"
 #include "base/io.h"
 #include "base/time.h"
+#include "client/outgoing.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -14,8 +15,11 @@ enum err outbox_create(struct client *c, struct out_message *m, struct error *e)
     struct id id = id_new(c->io);
     id_format(&id, m->message_id);
     m->created_at = io_wall_ms(c->io);
-    enum err err = store_outbox_add(c->store, m, e);
+    enum err err = m->media_path ? outgoing_keep(c, m->message_id, m->media_path, e) : ERR_OK;
+    if (err) return err;
+    err = store_outbox_add(c->store, m, e);
     if (!err) crash_point("client.created");
+    else if (m->media_path) outgoing_drop(c, m->message_id);
     return err;
 }
 
@@ -52,9 +56,18 @@ bool outbox_needs_upload(const struct client *c, const struct out_message *m) {
     return m->media_path && (!*m->ticket || io_wall_ms(c->io) - m->ticket_at > TICKET_GOOD_MS);
 }
 
+void outbox_upload(const struct client *c, const struct out_message *m, struct web *h, web_progress_fn *progress,
+                   void *arg, struct answer *a) {
+    char path[OUTGOING_PATH_MAX];
+    outgoing_path(c, m->message_id, path);
+    web_upload(h, path, m->media_type, m->filename, progress, arg, a);
+    if (a->error.code == ERR_NOT_FOUND && a->status == 0) a->status = 404; // the copy is gone: not to be retried
+}
+
 enum err outbox_uploaded(struct client *c, struct out_message *m, const struct answer *a, struct error *e) {
     snprintf(m->ticket, sizeof m->ticket, "%s", member_text(a->body, "ticket", ""));
     m->ticket_at = io_wall_ms(c->io);
+    m->ticket_fresh = true;
     return store_outbox_ticket(c->store, m->message_id, m->ticket, m->ticket_at, e);
 }
 
@@ -70,10 +83,14 @@ static enum verdict settle_later(struct client *c, struct out_message *m, const 
     return VERDICT_LATER;
 }
 
-// The ticket may have run out while the message waited for its turn: one more upload is worth it.
+// The ticket of an earlier attempt may have run out: one more upload is worth it.
 static bool ticket_was_stale(struct client *c, struct out_message *m, const struct answer *a) {
-    return *m->ticket && m->attempts > 1 && !strcmp(a->error.field, "media") &&
+    return *m->ticket && !m->ticket_fresh && !strcmp(a->error.field, "media") &&
            store_outbox_ticket(c->store, m->message_id, NULL, 0, NULL) == ERR_OK;
+}
+
+static void settled(struct client *c, const struct out_message *m, const struct error *e) {
+    if (m->media_path && !(e && e->code)) outgoing_drop(c, m->message_id);
 }
 
 enum verdict outbox_settle(struct client *c, struct out_message *m, const struct answer *a, uint32_t *delay_ms,
@@ -85,11 +102,13 @@ enum verdict outbox_settle(struct client *c, struct out_message *m, const struct
     case VERDICT_DONE:
         store_outbox_accepted(c->store, m->message_id, member_count(a->body, "seq"),
                               member_time(a->body, "accepted_at", io_wall_ms(c->io)), e);
+        settled(c, m, e);
         return verdict;
     case VERDICT_LATER: return settle_later(c, m, a, delay_ms, e);
     case VERDICT_NO:
         if (ticket_was_stale(c, m, a)) return VERDICT_LATER;
         store_outbox_rejected(c->store, m->message_id, io_wall_ms(c->io), a->error.text, e);
+        settled(c, m, e);
         return verdict;
     case VERDICT_LOGIN: break;
     }
@@ -131,8 +150,7 @@ static bool make_conversation(struct flush *f, struct answer *a) {
 
 static bool upload(struct flush *f, struct answer *a) {
     if (!outbox_needs_upload(f->c, &f->m)) return true;
-    web_upload(f->c->web, f->m.media_path, f->m.media_type, f->m.filename, on_progress, f, a);
-    if (a->error.code == ERR_NOT_FOUND && a->status == 0) a->status = 404; // the file is gone: not to be retried
+    outbox_upload(f->c, &f->m, f->c->web, on_progress, f, a);
     if (answer_verdict(a) != VERDICT_DONE) return false;
     outbox_uploaded(f->c, &f->m, a, NULL);
     answer_release(a);

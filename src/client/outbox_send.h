@@ -12,7 +12,8 @@
 
 #define TICKET_GOOD_MS (23 * 3600 * INT64_C(1000)) // the service keeps a ticket for 24 hours
 
-// Makes the message durable. Fills in message_id and created_at. Afterwards nothing short of a rejection stops it.
+// Makes the message durable, and before it a copy of the file at media_path, if it has one. Fills in message_id and
+// created_at. Afterwards nothing short of a rejection stops it.
 enum err outbox_create(struct client *c, struct out_message *m, struct error *e);
 
 // The message as the service wants it; `socket` adds the frame's type and the conversation.
@@ -20,6 +21,9 @@ json_t *outbox_body(const struct client *c, const struct out_message *m, bool so
 // The body of POST /conversation when the conversation has still to be made, else NULL.
 json_t *outbox_conversation_body(struct client *c, const char *conversation_id);
 bool outbox_needs_upload(const struct client *c, const struct out_message *m);
+// Uploads our copy of the file. Any thread, if `h` is its own.
+void outbox_upload(const struct client *c, const struct out_message *m, struct web *h, web_progress_fn *progress,
+                   void *arg, struct answer *a);
 // Keeps the ticket of a 2xx answer to an upload. Of any other answer: outbox_settle.
 enum err outbox_uploaded(struct client *c, struct out_message *m, const struct answer *a, struct error *e);
 

@@ -4,6 +4,7 @@
 //     alice@127.0.0.1_8080/        one profile: one user at one server, one device
 //       client.db                  the store, mode 0600
 //       downloads/                 media that came
+//       outgoing/                  our copies of media to be sent
 //       locks/                     one file a conversation: held by the process that sends its outbox
 #ifndef BARID_CLIENT_PROFILE_H
 #define BARID_CLIENT_PROFILE_H

@@ -21,11 +21,12 @@ struct out_message {
     char message_id[ID_TEXT];
     char conversation_id[NAME_MAX_LENGTH + 1];
     char *text; // or the next four; all heap
-    char *media_path;
+    char *media_path; // where it was; what is sent is our own copy (outgoing.h)
     char *media_type;
     char *filename;
     char ticket[129]; // "": not uploaded yet
     int64_t ticket_at;
+    bool ticket_fresh; // of this very attempt; not stored
     enum out_state state;
     uint64_t seq; // 0: not known
     uint32_t attempts;

@@ -5,6 +5,7 @@
 #include "base/crash.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,7 +199,8 @@ void web_upload(struct web *h, const char *path, const char *media_type, const c
                 web_progress_fn *progress, void *arg, struct answer *a) {
     FILE *file = fopen(path, "rb");
     if (!file || fseeko(file, 0, SEEK_END) != 0) {
-        answer_none(a, ERR_NOT_FOUND, "the file cannot be opened any more");
+        bool gone = !file && errno == ENOENT;
+        answer_none(a, gone ? ERR_NOT_FOUND : ERR_IO, gone ? "the copy of the file is gone" : "the file cannot be read");
         if (file) fclose(file);
         return;
     }

@@ -25,7 +25,7 @@ void web_call(struct web *h, const char *method, const char *path, const json_t 
 // Called as the transfer goes on; total 0: not known.
 typedef void web_progress_fn(void *arg, uint64_t done, uint64_t total);
 
-// POST /media of the file at `path`, streamed.
+// POST /media of the file, streamed. ERR_NOT_FOUND with status 0: there is none.
 void web_upload(struct web *h, const char *file, const char *media_type, const char *filename,
                 web_progress_fn *progress, void *arg, struct answer *a);
 // GET, the bytes given to `sink` as they come; the status is checked first. `sink` returning false ends it
