@@ -67,7 +67,7 @@ class Server:
         self.port = port  # 0 until the first start, then always the same
         self.process = None
         self.lines = []  # of its standard output
-        self.log_path = os.path.join(self.data, "..", os.path.basename(self.data) + ".log")
+        self.log_path = self.data + ".log"  # beside it: it outlives the directory
 
     def __enter__(self):
         return self.start()
