@@ -112,11 +112,13 @@ static enum err release_claims(struct db *db, int64_t did, int64_t now, struct g
 }
 
 enum err device_remove(struct db *db, int64_t uid, int64_t did, int64_t now, struct gone *g) {
-    static struct db_sql end = {.text = "update device set token_hash = null where did = ?1"};
+    static struct db_sql end = {
+        .text = "update device set token_hash = null where did = ?1 and token_hash is not null"};
     static struct db_sql empty = {.text = "delete from mailbox where did = ?1"};
     bool others;
     enum err err = RUN(db, &end, did);
-    if (err == ERR_OK) err = RUN(db, &empty, did);
+    if (err != ERR_OK || db_changes(db) == 0) return err; // it has gone already: its claims are counted once
+    err = RUN(db, &empty, did);
     if (err == ERR_OK) err = has_device(db, uid, &others);
     if (err == ERR_OK && !others) err = claim_for_user(db, uid, did);
     return err == ERR_OK ? release_claims(db, did, now, g) : err;

@@ -228,6 +228,37 @@ static void test_the_last_device_leaves_its_messages_to_the_next(void **state) {
     assert_int_equal(count(f, "select count(*) from message where claims <> 0 or open <> 0"), 0);
 }
 
+// As when a request to log out is repeated because its answer was lost, or the session ran out meanwhile.
+static void test_logging_out_twice_is_logging_out_once(void **state) {
+    struct fixture *f = *state;
+    struct chat_actor alice = join(f, "alice"), bob = join(f, "bob");
+    converse(f, &alice, "ab", "bob");
+    struct id m = new_id(f);
+    send_text(f, &alice, "ab", &m, "hello");
+    await_entry(f, &bob, 0, ENTRY_MESSAGE, &m);
+    assert_int_equal(logout(f, &bob), ERR_OK);
+    assert_int_equal(logout(f, &bob), ERR_OK);
+    assert_int_equal(count(f, "select claims from message"), 1);
+    struct chat_actor back = login(f, "bob").actor;
+    assert_int_equal(received(f, &back, &m), ERR_OK);
+    assert_int_equal(get(f, &alice, &m).err, ERR_GONE);
+}
+
+// What the device says may come after its log-out was stored: its user has the message all the same.
+static void test_a_receipt_that_comes_after_the_log_out_counts(void **state) {
+    struct fixture *f = *state;
+    struct chat_actor alice = join(f, "alice"), bob = join(f, "bob");
+    converse(f, &alice, "ab", "bob");
+    struct id m = new_id(f);
+    send_text(f, &alice, "ab", &m, "hello");
+    await_entry(f, &bob, 0, ENTRY_MESSAGE, &m);
+    assert_int_equal(logout(f, &bob), ERR_OK);
+    assert_int_equal(received(f, &bob, &m), ERR_OK);
+    await_entry(f, &alice, 0, ENTRY_DELIVERED, &m);
+    assert_int_equal(get(f, &alice, &m).err, ERR_GONE);
+    assert_int_equal(count(f, "select count(*) from device_delivery where open = 1"), 0);
+}
+
 static void test_a_second_device_gets_what_is_still_pending(void **state) {
     struct fixture *f = *state;
     struct chat_actor alice = join(f, "alice"), bob = join(f, "bob");
@@ -360,6 +391,8 @@ int main(void) {
         T(test_every_device_gets_it_before_it_goes),
         T(test_a_device_that_logs_out_has_no_claim),
         T(test_the_last_device_leaves_its_messages_to_the_next),
+        T(test_logging_out_twice_is_logging_out_once),
+        T(test_a_receipt_that_comes_after_the_log_out_counts),
         T(test_a_second_device_gets_what_is_still_pending),
         T(test_conversations),
         T(test_people_are_seen_by_those_they_talk_to),

@@ -128,10 +128,19 @@ static enum err settle(struct db *db, struct receipt *op) {
     return err;
 }
 
+// The device logged out before this came: the claim kept for the user's next device is over.
+static enum err release_user(struct db *db, struct receipt *op) {
+    static struct db_sql remove = {.text = "delete from device_delivery where mid = ?1 and did = -?2 and open = 1"};
+    enum err err = RUN(db, &remove, op->mid, op->who.uid);
+    if (err == ERR_OK) op->claims -= db_changes(db);
+    return err;
+}
+
 static enum err receive(struct db *db, struct receipt *op) {
     enum err err = ERR_OK;
     bool first = !op->had && !op->expired;
     if (op->claimed || (op->unknown && !op->deleted)) err = device_has_it(db, op);
+    if (err == ERR_OK && first && !op->claimed) err = release_user(db, op);
     if (err == ERR_OK && first) err = user_has_it(db, op);
     return err == ERR_OK && (first || op->claimed) ? settle(db, op) : err;
 }
