@@ -55,24 +55,52 @@ static void test_failed_logins_are_limited(void **state) {
 
 struct many {
     struct fixture *f;
-    int answered, busy;
+    int answered, busy, limited, wrong, right;
 };
 static void many_login(void *arg, const struct error *error, const struct chat_session *ok) {
     struct many *m = arg;
     m->answered++;
-    if (error != NULL && error->code == ERR_BUSY) m->busy++;
+    if (ok != NULL) m->right++;
+    else if (error->code == ERR_BUSY) m->busy++;
+    else if (error->code == ERR_RATE) m->limited++;
+    else if (error->code == ERR_UNAUTHORIZED) m->wrong++;
     loop_stop(m->f->loop);
 }
 static bool all_answered(void *arg) { return ((struct many *)arg)->answered == 100; }
 
 static void test_a_flood_of_logins_is_bounded(void **state) {
     struct fixture *f = *state;
+    struct many m = {.f = f};
+    for (int i = 0; i < 100; i++) {
+        char user_id[16];
+        snprintf(user_id, sizeof user_id, "user%d", i);
+        chat_login(f->chat, user_id, "password", NULL, NULL, "127.0.0.1", many_login, &m);
+    }
+    run_until(f, all_answered, &m);
+    assert_in_range(m.busy, 20, 40); // 2 at work and 64 waiting
+}
+
+static void test_trying_passwords_at_once_is_no_way_around_the_limit(void **state) {
+    struct fixture *f = *state;
     user_add(f, "alice");
     struct many m = {.f = f};
     for (int i = 0; i < 100; i++)
-        chat_login(f->chat, "alice", "password", NULL, NULL, "127.0.0.1", many_login, &m);
+        chat_login(f->chat, "alice", "passwort", NULL, NULL, "127.0.0.1", many_login, &m);
     run_until(f, all_answered, &m);
-    assert_in_range(m.busy, 20, 40); // 2 at work and 64 waiting
+    assert_int_equal(m.wrong, 10);
+    assert_int_equal(m.limited, 90);
+}
+
+static void test_a_guesser_does_not_lock_out_whose_password_it_is(void **state) {
+    struct fixture *f = *state;
+    user_add(f, "alice");
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(login_as(f, "alice", "passwort", NULL).err, ERR_UNAUTHORIZED);
+    assert_int_equal(login_as(f, "alice", "password", NULL).err, ERR_RATE);
+    struct many m = {.f = f, .answered = 99};
+    chat_login(f->chat, "alice", "password", NULL, NULL, "127.0.0.2", many_login, &m);
+    run_until(f, all_answered, &m);
+    assert_int_equal(m.right, 1);
 }
 
 static void test_logout(void **state) {
@@ -383,6 +411,8 @@ int main(void) {
         T(test_login),
         T(test_failed_logins_are_limited),
         T(test_a_flood_of_logins_is_bounded),
+        T(test_trying_passwords_at_once_is_no_way_around_the_limit),
+        T(test_a_guesser_does_not_lock_out_whose_password_it_is),
         T(test_logout),
         T(test_sessions_expire_and_use_renews_them),
         T(test_a_device_that_logs_in_again_keeps_its_mailbox),

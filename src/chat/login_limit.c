@@ -1,17 +1,18 @@
 #include "chat/login_limit.h"
 
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define SETS      512
 #define WAYS      8
 #define WINDOW_MS (5 * 60 * 1000)
+#define SOON_S    1 // when those under way have been answered
 
 struct slot {
     uint64_t key; // keyed hash of the name; 0: free
     uint64_t since_ms;
-    uint32_t failures;
+    uint32_t failures, under_way;
 };
 struct login_limit {
     struct chat *chat;
@@ -19,8 +20,14 @@ struct login_limit {
     struct slot slots[SETS][WAYS];
 };
 
-// An address may stand for a whole office.
-static uint32_t limit_for(enum limit_of of) { return of == LIMIT_USER ? 10 : 50; }
+enum limit_of { LIMIT_USER_AT_ADDRESS, LIMIT_USER, LIMIT_ADDRESS, LIMITS };
+
+// An address may stand for a whole office, whose people may well come to work at the same time.
+static const struct limit {
+    uint32_t failures;
+    bool at_once; // attempts under way count
+} limits[LIMITS] = {
+    [LIMIT_USER_AT_ADDRESS] = {10, true}, [LIMIT_USER] = {100, true}, [LIMIT_ADDRESS] = {50, false}};
 
 struct login_limit *login_limit_new(struct chat *c) {
     struct login_limit *l = chat_alloc(sizeof *l);
@@ -31,13 +38,13 @@ struct login_limit *login_limit_new(struct chat *c) {
 
 void login_limit_free(struct login_limit *l) { free(l); }
 
-static uint64_t key_of(struct login_limit *l, enum limit_of of, const char *who) {
-    char text[128];
-    size_t n = strnlen(who, sizeof text - 1);
-    text[0] = (char)('0' + of);
-    memcpy(text + 1, who, n);
+static uint64_t key_of(struct login_limit *l, enum limit_of of, const char *user_id, const char *address) {
+    char text[NAME_MAX_LENGTH + 80];
+    int n = snprintf(text, sizeof text, "%d %s %s", (int)of, of == LIMIT_ADDRESS ? "" : user_id,
+                     of == LIMIT_USER ? "" : address);
+    if ((size_t)n >= sizeof text) n = sizeof text - 1;
     uint64_t key;
-    crypto_shorthash((unsigned char *)&key, (unsigned char *)text, n + 1, l->hash_key);
+    crypto_shorthash((unsigned char *)&key, (unsigned char *)text, (size_t)n, l->hash_key);
     return key == 0 ? 1 : key;
 }
 
@@ -56,18 +63,35 @@ static struct slot *find(struct login_limit *l, uint64_t key, bool claim) {
     return oldest;
 }
 
-uint32_t login_limit_wait(struct login_limit *l, enum limit_of of, const char *who) {
-    struct slot *s = find(l, key_of(l, of, who), false);
-    if (s == NULL || s->failures < limit_for(of)) return 0;
+static uint32_t wait_of(struct login_limit *l, enum limit_of of, uint64_t key) {
+    const struct slot *s = find(l, key, false);
+    if (s == NULL || s->failures + (limits[of].at_once ? s->under_way : 0) < limits[of].failures) return 0;
+    if (s->failures < limits[of].failures) return SOON_S;
     uint64_t left = WINDOW_MS - (loop_now_ms(l->chat->loop) - s->since_ms);
     return (uint32_t)((left + 999) / 1000);
 }
 
-void login_limit_failed(struct login_limit *l, enum limit_of of, const char *who) {
-    find(l, key_of(l, of, who), true)->failures++;
+uint32_t login_limit_enter(struct login_limit *l, const char *user_id, const char *address) {
+    uint64_t keys[LIMITS];
+    uint32_t longest = 0;
+    for (int of = 0; of < LIMITS; of++) {
+        keys[of] = key_of(l, (enum limit_of)of, user_id, address);
+        uint32_t wait = wait_of(l, (enum limit_of)of, keys[of]);
+        if (wait > longest) longest = wait;
+    }
+    for (int of = 0; of < LIMITS && longest == 0; of++)
+        find(l, keys[of], true)->under_way++;
+    return longest;
 }
 
-void login_limit_clear(struct login_limit *l, enum limit_of of, const char *who) {
-    struct slot *s = find(l, key_of(l, of, who), false);
-    if (s != NULL) *s = (struct slot){0};
+// Its slot may have been taken by another meanwhile.
+void login_limit_leave(struct login_limit *l, const char *user_id, const char *address, enum login_outcome outcome) {
+    for (int of = 0; of < LIMITS; of++) {
+        struct slot *s = find(l, key_of(l, (enum limit_of)of, user_id, address), outcome == LOGIN_WRONG);
+        if (s == NULL) continue;
+        if (s->under_way > 0) s->under_way--;
+        if (outcome == LOGIN_WRONG) s->failures++;
+        if (outcome == LOGIN_RIGHT && of == LIMIT_USER_AT_ADDRESS) s->failures = 0;
+        if (s->failures + s->under_way == 0) *s = (struct slot){0};
+    }
 }

@@ -1,17 +1,19 @@
-// Failed log-ins are counted per user and per address, in windows of five minutes; past the limit nothing is tried.
-// The table is bounded: a newer failure takes the place of the oldest of its set.
+// Log-in attempts that failed are counted in windows of five minutes: of a user at one address, of a user anywhere, and
+// of an address. The first is the strict one, so that whoever tries somebody's password over and over locks out
+// himself; the second is for many addresses that try together, the third for one that tries many users. What is being
+// tried counts as failed until it is known, so that trying at once is no way around.
+//
+// The table is bounded: a newer attempt takes the place of the oldest of its set.
 #ifndef BARID_CHAT_LOGIN_LIMIT_H
 #define BARID_CHAT_LOGIN_LIMIT_H
 
 #include "chat/internal.h"
 
-enum limit_of { LIMIT_USER, LIMIT_ADDRESS };
-
 struct login_limit *login_limit_new(struct chat *c);
 void login_limit_free(struct login_limit *l);
-// Seconds until it may be tried again; 0: now.
-uint32_t login_limit_wait(struct login_limit *l, enum limit_of of, const char *who);
-void login_limit_failed(struct login_limit *l, enum limit_of of, const char *who);
-void login_limit_clear(struct login_limit *l, enum limit_of of, const char *who); // it was the right password
+// 0: an attempt begins, and login_limit_leave ends it. Else the seconds until it may be tried again.
+uint32_t login_limit_enter(struct login_limit *l, const char *user_id, const char *address);
+enum login_outcome { LOGIN_RIGHT, LOGIN_WRONG, LOGIN_NOT_TRIED };
+void login_limit_leave(struct login_limit *l, const char *user_id, const char *address, enum login_outcome outcome);
 
 #endif

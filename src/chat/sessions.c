@@ -141,14 +141,12 @@ static void verified(void *arg, bool ok, const char *hash) {
         op_drop(&op->op);
         return;
     }
+    login_limit_leave(c->limits, op->user_id, op->address, ok ? LOGIN_RIGHT : LOGIN_WRONG);
     if (!ok) {
-        login_limit_failed(c->limits, LIMIT_USER, op->user_id);
-        login_limit_failed(c->limits, LIMIT_ADDRESS, op->address);
         op->op.answer = login_answer;
         op_finish(&op->op, error_set(&op->op.unit.error, ERR_UNAUTHORIZED, "wrong user or password"));
         return;
     }
-    login_limit_clear(c->limits, LIMIT_USER, op->user_id);
     op->op.unit.run = session_run;
     op->op.unit.read_only = false;
     op->op.answer = session_answer;
@@ -179,8 +177,12 @@ static void lookup_answer(struct op *base, enum err err) {
     struct login *op = (struct login *)base;
     struct passwords *p = base->chat->passwords;
     if (err == ERR_OK) err = password_verify(p, op->password, op->known ? op->hash : NULL, verified, op);
-    if (err == ERR_OK) op_hold(base);
-    else login_answer(base, err);
+    if (err == ERR_OK) {
+        op_hold(base);
+        return;
+    }
+    login_limit_leave(base->chat->limits, op->user_id, op->address, LOGIN_NOT_TRIED);
+    login_answer(base, err);
 }
 
 static enum err login_check(struct chat *c, struct login *op, const char *user_id, const char *password,
@@ -194,11 +196,9 @@ static enum err login_check(struct chat *c, struct login *op, const char *user_i
         return error_field(e, "device_name", "must be at most %d bytes", DEVICE_NAME_MAX);
     if (strlen(password) > PASSWORD_MAX || !name_valid(user_id, strlen(user_id)))
         return error_set(e, ERR_UNAUTHORIZED, "wrong user or password"); // nobody has such
-    uint32_t wait = login_limit_wait(c->limits, LIMIT_USER, user_id);
-    uint32_t address_wait = login_limit_wait(c->limits, LIMIT_ADDRESS, op->address);
-    if (address_wait > wait) wait = address_wait;
+    uint32_t wait = login_limit_enter(c->limits, user_id, op->address);
     if (wait == 0) return ERR_OK;
-    error_set(e, ERR_RATE, "too many failed attempts, try again in %u seconds", wait);
+    error_set(e, ERR_RATE, "too many attempts, try again in %u seconds", wait);
     snprintf(e->field, sizeof e->field, "%u", wait);
     return ERR_RATE;
 }
