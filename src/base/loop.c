@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <uv.h>
 
 #define CLOSING_ROUNDS 1000
@@ -240,3 +241,8 @@ struct uv_loop_s *loop_uv(struct loop *l) {
 bool loop_on_thread(const struct loop *l) { return pthread_equal(l->thread, pthread_self()) != 0; }
 
 uint64_t loop_now_ms(struct loop *l) { return uv_now(&l->uv); }
+
+bool loop_input_waits(int fd) {
+    int n = 0;
+    return ioctl(fd, FIONREAD, &n) == 0 && n > 0;
+}

@@ -59,4 +59,7 @@ struct loop_idle {
 void loop_before_block(struct loop *l, struct loop_idle *i);
 void loop_before_block_end(struct loop *l, struct loop_idle *i); // takes it away; not from within a hook
 
+// Has the peer of this socket sent something that nobody has read yet?
+bool loop_input_waits(int fd);
+
 #endif

@@ -304,6 +304,7 @@ bool request_message_id(struct request *r, struct id *out) {
 void request_free_if_done(struct request *r) {
     if (!r->answered || r->wsi != NULL) return;
     r->http->requests_open--;
+    list_remove(&r->streaming);
     buf_release(&r->body);
     buf_release(&r->out);
     free(r);
@@ -316,6 +317,7 @@ void request_release(struct request *r) {
 }
 
 void request_gone(struct request *r) {
+    list_remove(&r->streaming);
     void (*gone)(struct request *) = r->on_gone;
     r->conn->request = NULL;
     r->conn = NULL;

@@ -16,6 +16,7 @@
 
 struct request {
     struct http *http;
+    struct list_node streaming; // in http's streams
     struct conn *conn;
     struct lws *wsi; // NULL: the peer has gone
     const struct route *route;
@@ -65,6 +66,7 @@ void request_fail(struct request *r, const struct error *e);
 void request_fail_with(struct request *r, int status, const char *code, const char *reason, const char *headers);
 void request_release(struct request *r); // an orphan whose work has ended without an answer
 void request_want_write(struct request *r);
+void requests_sweep(struct http *h); // once a second or so
 
 // {"code":…, "field":…, "reason":…} for the error, its status, and Retry-After (0: none): shared with the socket.
 int error_status(const struct error *e);

@@ -200,7 +200,18 @@ void request_answer_stream(struct request *r, int status, const char *headers, u
     ASSERT(r->on_write != NULL && r->on_gone != NULL && r->wsi != NULL);
     begin_answer(r, status);
     write_head(r, status, NULL, headers, length);
+    list_push_back(&r->http->streams, &r->streaming);
     request_want_write(r);
+}
+
+// While an answer is streamed libwebsockets waits for room and for input alike, and does not read the input: whoever
+// sends some and takes nothing keeps the loop spinning. Nobody needs to; such a connection is closed.
+void requests_sweep(struct http *h) {
+    LIST_EACH_SAFE(&h->streams, at) {
+        struct request *r = LIST_ITEM(at, struct request, streaming);
+        if (loop_input_waits(lws_get_socket_fd(r->wsi)))
+            lws_set_timeout(r->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    }
 }
 
 void request_fail_with(struct request *r, int status, const char *code, const char *reason, const char *headers) {
@@ -238,6 +249,7 @@ static int finish(struct request *r) {
     struct lws *wsi = r->wsi;
     struct conn *c = r->conn;
     bool keep = r->keep_alive, unread = r->unread, pipelined = has_pipelined(r);
+    list_remove(&r->streaming);
     c->request = NULL;
     r->conn = NULL;
     r->wsi = NULL;

@@ -195,11 +195,21 @@ static enum err listen_now(struct http *h, struct error *e) {
     return ERR_OK;
 }
 
+// Four times a ping interval, at most once a second, at least every 20 ms.
+static void on_sweep(struct loop_timer *t) {
+    struct http *h = LIST_ITEM(t, struct http, sweep);
+    uint32_t step = h->o.ping_interval_ms / 4;
+    sockets_sweep(h);
+    requests_sweep(h);
+    loop_timer_start(h->o.loop, t, step < 20 ? 20 : step > 1000 ? 1000 : step);
+}
+
 enum err http_new(struct http **out, const struct http_options *o, struct error *e) {
     struct http *h = calloc(1, sizeof *h);
     if (h == NULL) return error_set(e, ERR_NOMEM, "no memory for the server");
     h->o = *o;
     set_defaults(&h->o);
+    list_init(&h->streams);
     list_init(&h->sockets);
     list_init(&h->dirty);
     list_init(&h->free_calls);
@@ -213,7 +223,7 @@ enum err http_new(struct http **out, const struct http_options *o, struct error 
     if (err != ERR_OK) return err; // see http.h
     h->flush.fn = sockets_flush;
     loop_before_block(o->loop, &h->flush);
-    h->sweep.fn = sockets_sweep;
+    h->sweep.fn = on_sweep;
     loop_timer_start(o->loop, &h->sweep, 20);
     *out = h;
     return ERR_OK;

@@ -152,12 +152,9 @@ static void sweep_one(struct socket *s, uint64_t now, uint64_t interval) {
     }
 }
 
-// Four times a ping interval, at most once a second, at least every 20 ms.
-void sockets_sweep(struct loop_timer *t) {
-    struct http *h = LIST_ITEM(t, struct http, sweep);
-    uint64_t now = loop_now_ms(h->o.loop), step = h->o.ping_interval_ms / 4;
+void sockets_sweep(struct http *h) {
+    uint64_t now = loop_now_ms(h->o.loop);
     LIST_EACH_SAFE(&h->sockets, at) sweep_one(LIST_ITEM(at, struct socket, node), now, h->o.ping_interval_ms);
-    loop_timer_start(h->o.loop, t, step < 20 ? 20 : step > 1000 ? 1000 : step);
 }
 
 void sockets_close_all(struct http *h, int code, const char *reason) {

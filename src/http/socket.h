@@ -91,7 +91,7 @@ void socket_close(struct socket *s, int code, const char *reason); // soon; what
 void socket_review_reading(struct socket *s);                      // stop or go on reading, as the bounds say
 void socket_call_began(struct socket *s);
 void socket_call_ended(struct socket *s); // may free s
-void sockets_sweep(struct loop_timer *t);
+void sockets_sweep(struct http *h);
 void sockets_close_all(struct http *h, int code, const char *reason);
 
 // ---- socket_frames.c

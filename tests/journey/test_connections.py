@@ -255,3 +255,20 @@ def test_no_mixture_of_requests_in_no_pieces_hangs_the_server(server):
             except OSError:
                 pass
         assert alice.call("GET", "/healthz", timeout=5).status_code == 200, f"seed {seed}"
+
+
+def test_a_download_whose_peer_sends_and_takes_nothing_is_given_up(server):
+    alice, bob = server.new_user("gives"), server.new_user("stalls")
+    conversation = alice.conversation(["stalls"])["conversation_id"]
+    ticket = alice.upload(b"x" * 20_000_000)["ticket"]
+    message_id = alice.send(conversation, ticket=ticket)["message_id"]
+    eventually(lambda: bob.mailbox()["entries"])
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.connect(("127.0.0.1", server.port))
+        s.sendall(f"GET /message/{message_id}/media HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bob.token}\r\n\r\n"
+                  .encode())
+        eventually(lambda: server.metrics()["barid_datastore_reading"] == 1)
+        s.sendall(b"GET /healthz")
+        eventually(lambda: server.metrics()["barid_datastore_reading"] == 0, 5)
+    assert bob.media(message_id).content == b"x" * 20_000_000
