@@ -199,19 +199,20 @@ static bool read_amount(const char *text, const struct unit *units, uint64_t *ou
 }
 
 bool config_bytes(const struct config *c, const char *name, uint64_t *out) {
-    static const struct unit units[] = {{"", 1},        {"K", 1 << 10},   {"M", 1 << 20},  {"G", 1 << 30},
-                                        {"KiB", 1024},  {"MiB", 1 << 20}, {"GiB", 1 << 30}, {NULL, 0}};
+    static const struct unit units[] = {{"", 1},       {"K", 1 << 10},   {"M", 1 << 20},   {"G", 1 << 30},
+                                        {"KiB", 1024}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {NULL, 0}};
     const char *text = config_text(c, name);
     *out = 0;
     return text == NULL || read_amount(text, units, out) || complain(c, name, "want bytes, as 4096, 256M or 1G");
 }
 
 bool config_duration_ms(const struct config *c, const char *name, uint64_t *out) {
-    static const struct unit units[] = {{"ms", 1},         {"s", 1000},     {"m", 60000}, {"h", 3600000},
-                                        {"d", 86400000},   {NULL, 0}};
+    static const struct unit units[] = {{"ms", 1},      {"s", 1000},     {"m", 60000},
+                                        {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
     const char *text = config_text(c, name);
     *out = 0;
-    return text == NULL || read_amount(text, units, out) || complain(c, name, "want a time, as 30d, 12h, 15m, 10s or 500ms");
+    return text == NULL || read_amount(text, units, out) ||
+           complain(c, name, "want a time, as 30d, 12h, 15m, 10s or 500ms");
 }
 
 bool config_number(const struct config *c, const char *name, uint64_t max, uint64_t *out) {

@@ -27,9 +27,9 @@
 #include <sys/resource.h>
 #include <uv.h>
 
-#define DRAIN_MS       5000
-#define FILES_BESIDE   1024 // open files besides connections
-#define PATH_TEXT      4096
+#define DRAIN_MS     5000
+#define FILES_BESIDE 1024 // open files besides connections
+#define PATH_TEXT    4096
 
 static const struct setting settings[] = {
     {"data", "DIR", "./data", "where everything is kept"},
@@ -90,8 +90,7 @@ static bool read_settings(struct server *s) {
     }
     return config_address(c, "http", s->address, sizeof s->address, &s->port) &&
            config_bytes(c, "low-water", &s->low_water) && config_bytes(c, "upload-max", &s->upload_max) &&
-           config_bytes(c, "upload-quota", &s->upload_quota) &&
-           config_duration_ms(c, "message-ttl", &s->message_ttl) &&
+           config_bytes(c, "upload-quota", &s->upload_quota) && config_duration_ms(c, "message-ttl", &s->message_ttl) &&
            config_duration_ms(c, "session-ttl", &s->session_ttl) &&
            config_number(c, "max-connections", 1000000, &s->max_connections) &&
            config_number(c, "rate", 100000000, &s->rate) &&
@@ -130,8 +129,7 @@ static void set_limits(const struct server *s) {
 static enum err lock_data(struct server *s, struct error *e) {
     enum err err = s->io->v->open(s->io, "lock", IO_READ | IO_WRITE | IO_CREATE, &s->lock_fd);
     if (err == ERR_OK) err = s->io->v->lock(s->io, s->lock_fd);
-    if (err == ERR_LOCKED)
-        return error_set(e, err, "another barid is running on %s", config_text(&s->config, "data"));
+    if (err == ERR_LOCKED) return error_set(e, err, "another barid is running on %s", config_text(&s->config, "data"));
     return err == ERR_OK ? ERR_OK : error_set(e, err, "cannot lock %s", config_text(&s->config, "data"));
 }
 
@@ -265,8 +263,8 @@ static int serve(struct server *s) {
 
 int cli_serve(int argc, char **argv) {
     struct server s = {.lock_fd = -1};
-    enum config_read r =
-        config_read(&s.config, "serve", "Runs the server: the messaging service with its web page.", settings, argc, argv);
+    enum config_read r = config_read(&s.config, "serve", "Runs the server: the messaging service with its web page.",
+                                     settings, argc, argv);
     if (r != CONFIG_OK) return r == CONFIG_HELP ? 0 : EXIT_USAGE;
     crash_init();
     int code = EXIT_USAGE;

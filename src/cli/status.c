@@ -73,7 +73,7 @@ static double labelled(const json_t *o, const char *name, const char *label, con
 // ---- the table ------------------------------------------------------------------------------------------
 
 static void print_points(const json_t *o) {
-    static const char *const points[] = {"accepted", "published", "queued",   "notified", "received",
+    static const char *const points[] = {"accepted", "published", "queued",    "notified", "received",
                                          "deleted",  "read",      "duplicate", "rejected", "expired"};
     puts("\nmessages since the start");
     for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)

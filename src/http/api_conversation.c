@@ -91,8 +91,7 @@ void api_conversation_add(struct request *r) {
     if (json_in_text(o, "conversation_id", JSON_OPTIONAL, &conversation_id, NULL, &e) &&
         json_in_text(o, "title", JSON_OPTIONAL, &title, NULL, &e) && (members = read_members(o, &n, &e)) != NULL)
         chat_conversation_add(r->http->o.chat, &r->who, conversation_id, title, members, n, on_added, r);
-    else
-        request_fail(r, &e);
+    else request_fail(r, &e);
     free(members);
     json_decref(o);
 }

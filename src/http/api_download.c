@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK      (64 * 1024)
-#define STALLED_S  30 // the peer takes nothing for this long: closed
-#define ETAG_TEXT  72
+#define CHUNK     (64 * 1024)
+#define STALLED_S 30 // the peer takes nothing for this long: closed
+#define ETAG_TEXT 72
 
 struct download {
     struct request *r;
@@ -48,9 +48,7 @@ static void on_gone(struct request *r) {
 }
 
 // What went wrong after the head went out can only be told by closing.
-static void break_off(struct download *d) {
-    lws_set_timeout(d->r->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
-}
+static void break_off(struct download *d) { lws_set_timeout(d->r->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC); }
 
 static void on_chunk(void *arg, enum err err, const uint8_t *data, size_t n) {
     struct download *d = arg;

@@ -11,8 +11,10 @@
 #define WAIT_MAX_S    60
 
 void api_write_entry(struct buf *b, const struct chat_entry *entry) {
-    static const char *const types[] = {
-        [ENTRY_MESSAGE] = "message", [ENTRY_DELIVERED] = "delivered", [ENTRY_READ] = "read", [ENTRY_EXPIRED] = "expired"};
+    static const char *const types[] = {[ENTRY_MESSAGE] = "message",
+                                        [ENTRY_DELIVERED] = "delivered",
+                                        [ENTRY_READ] = "read",
+                                        [ENTRY_EXPIRED] = "expired"};
     json_open(b, NULL, '{');
     json_text(b, "type", types[entry->type]);
     json_uint(b, "cursor", entry->cursor);
@@ -44,8 +46,7 @@ static bool query_number(struct request *r, const char *name, uint64_t otherwise
     return false;
 }
 
-static void on_entries(void *arg, const struct error *error, const struct chat_entry *entries, size_t n,
-                       bool drained) {
+static void on_entries(void *arg, const struct error *error, const struct chat_entry *entries, size_t n, bool drained) {
     struct request *r = arg;
     r->stream = NULL;
     r->on_gone = NULL;
@@ -71,8 +72,7 @@ static void poll_gone(struct request *r) {
 void api_mailbox(struct request *r) {
     uint64_t after, limit, wait_s;
     if (!query_number(r, "after", 0, INT64_MAX, &after) ||
-        !query_number(r, "limit", LIMIT_DEFAULT, LIMIT_MAX, &limit) ||
-        !query_number(r, "wait", 0, WAIT_MAX_S, &wait_s))
+        !query_number(r, "limit", LIMIT_DEFAULT, LIMIT_MAX, &limit) || !query_number(r, "wait", 0, WAIT_MAX_S, &wait_s))
         return;
     uint32_t wait_ms = (uint32_t)wait_s * 1000;
     r->stream = chat_mailbox(r->http->o.chat, &r->who, after, (uint32_t)limit, wait_ms, on_entries, r);

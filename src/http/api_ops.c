@@ -61,11 +61,12 @@ static void write_points(struct buf *b, const struct chat_stats *s) {
         const char *point;
         uint64_t n;
     } points[] = {
-        {"accepted", s->accepted}, {"published", s->published}, {"queued", s->queued},   {"notified", s->notified},
-        {"received", s->received}, {"deleted", s->deleted},     {"read", s->read},       {"duplicate", s->duplicates},
+        {"accepted", s->accepted}, {"published", s->published}, {"queued", s->queued}, {"notified", s->notified},
+        {"received", s->received}, {"deleted", s->deleted},     {"read", s->read},     {"duplicate", s->duplicates},
         {"rejected", s->rejected}, {"expired", s->expired},
     };
-    head(b, "barid_messages_total", "counter", "Messages that passed each safe point of their journey since the start.");
+    head(b, "barid_messages_total", "counter",
+         "Messages that passed each safe point of their journey since the start.");
     for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
         buf_printf(b, "barid_messages_total{point=\"%s\"} %llu\n", points[i].point, (ull)points[i].n);
     gauge(b, "barid_links", "Devices connected by WebSocket.", s->links);

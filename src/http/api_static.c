@@ -55,6 +55,5 @@ void api_static(struct request *r) {
              etag);
     if (request_header(r, WSI_TOKEN_HTTP_IF_NONE_MATCH, known, sizeof known) && strstr(known, etag) != NULL)
         request_answer_as(r, 304, NULL, headers, "", 0);
-    else
-        request_answer_as(r, 200, type_of(f->name), headers, f->data, f->length);
+    else request_answer_as(r, 200, type_of(f->name), headers, f->data, f->length);
 }

@@ -39,8 +39,7 @@ void api_user_add(struct request *r) {
         json_in_text(o, "password", JSON_REQUIRED, &password, NULL, &e) &&
         json_in_text(o, "display_name", JSON_OPTIONAL, &display_name, NULL, &e))
         chat_user_add(r->http->o.chat, user_id, password, display_name, on_added, r);
-    else
-        request_fail(r, &e);
+    else request_fail(r, &e);
     json_decref(o);
 }
 
@@ -75,8 +74,7 @@ void api_login(struct request *r) {
         (!has_device || json_in_id(o, "device_id", &device_id, &e)))
         chat_login(r->http->o.chat, user_id, password, device_name, has_device ? &device_id : NULL,
                    r->conn != NULL ? r->conn->address : "", on_session, r);
-    else
-        request_fail(r, &e);
+    else request_fail(r, &e);
     json_decref(o);
 }
 

@@ -10,9 +10,8 @@
 
 // Types that are shown and cannot run anything. SVG and HTML are missing on purpose.
 static const char *const shown[] = {
-    "image/png", "image/jpeg", "image/gif",  "image/webp", "audio/mpeg", "audio/ogg", "audio/wav",
-    "audio/mp4", "audio/webm", "audio/aac",  "audio/flac", "video/mp4",  "video/ogg", "video/webm",
-    "text/plain",
+    "image/png",  "image/jpeg", "image/gif",  "image/webp", "audio/mpeg", "audio/ogg",  "audio/wav",  "audio/mp4",
+    "audio/webm", "audio/aac",  "audio/flac", "video/mp4",  "video/ogg",  "video/webm", "text/plain",
 };
 
 bool disposition_inline(const char *media_type) {

@@ -26,8 +26,8 @@ struct http_options {
     struct database *database;
     struct datastore *datastore;
     struct bus *bus;
-    const char *address; // an IP address
-    uint16_t port;       // 0: any free one, see http_port
+    const char *address;                   // an IP address
+    uint16_t port;                         // 0: any free one, see http_port
     const char *tls_certificate, *tls_key; // paths, NULL: no TLS
     bool insecure_bind;                    // allow an address that is not loopback without TLS
     uint64_t low_water_bytes;              // less free than this: not ready

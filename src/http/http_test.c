@@ -32,8 +32,8 @@ static void a_path_finds_its_route_and_parameter(void **state) {
 static void an_unknown_path_has_no_methods(void **state) {
     (void)state;
     char param[ROUTE_PARAM_MAX], allow[64];
-    static const char *const unknown[] = {"/nowhere", "/users/", "/message//media", "/message/a/b/media", "/conversationx",
-                                          "/mailbox/ack/", ""};
+    static const char *const unknown[] = {
+        "/nowhere", "/users/", "/message//media", "/message/a/b/media", "/conversationx", "/mailbox/ack/", ""};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
         assert_null(find("GET", unknown[i], param, allow));
         assert_string_equal(allow, "");
@@ -112,8 +112,8 @@ static json_t *parse(const char *text) {
 
 static void only_one_sound_object_is_taken(void **state) {
     (void)state;
-    static const char *const bad[] = {"", "{", "[]", "1", "{\"a\":1,\"a\":2}", "{} {}", "{\"a\":\"\\u0000\"}", "{'a':1}",
-                                      "{\"a\":\"\xff\"}"};
+    static const char *const bad[] = {
+        "", "{", "[]", "1", "{\"a\":1,\"a\":2}", "{} {}", "{\"a\":\"\\u0000\"}", "{'a':1}", "{\"a\":\"\xff\"}"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) assert_null(parse(bad[i]));
 }
 
@@ -165,20 +165,13 @@ static void ranges_are_cut_to_the_content(void **state) {
         enum range want;
         uint64_t first, last;
     } cases[] = {
-        {"bytes=0-0", 10, RANGE_PART, 0, 0},
-        {"bytes=2-5", 10, RANGE_PART, 2, 5},
-        {"bytes=2-", 10, RANGE_PART, 2, 9},
-        {"bytes=2-99", 10, RANGE_PART, 2, 9},
-        {"bytes=-3", 10, RANGE_PART, 7, 9},
-        {"bytes=-30", 10, RANGE_PART, 0, 9},
-        {"bytes=10-", 10, RANGE_UNSATISFIABLE, 0, 0},
-        {"bytes=-0", 10, RANGE_UNSATISFIABLE, 0, 0},
-        {"bytes=0-", 0, RANGE_UNSATISFIABLE, 0, 0},
-        {"bytes=5-2", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=0-1,4-5", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=99999999999999999999-", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=a-b", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=", 10, RANGE_WHOLE, 0, 0},
+        {"bytes=0-0", 10, RANGE_PART, 0, 0},          {"bytes=2-5", 10, RANGE_PART, 2, 5},
+        {"bytes=2-", 10, RANGE_PART, 2, 9},           {"bytes=2-99", 10, RANGE_PART, 2, 9},
+        {"bytes=-3", 10, RANGE_PART, 7, 9},           {"bytes=-30", 10, RANGE_PART, 0, 9},
+        {"bytes=10-", 10, RANGE_UNSATISFIABLE, 0, 0}, {"bytes=-0", 10, RANGE_UNSATISFIABLE, 0, 0},
+        {"bytes=0-", 0, RANGE_UNSATISFIABLE, 0, 0},   {"bytes=5-2", 10, RANGE_WHOLE, 0, 0},
+        {"bytes=0-1,4-5", 10, RANGE_WHOLE, 0, 0},     {"bytes=99999999999999999999-", 10, RANGE_WHOLE, 0, 0},
+        {"bytes=a-b", 10, RANGE_WHOLE, 0, 0},         {"bytes=", 10, RANGE_WHOLE, 0, 0},
         {"lines=0-1", 10, RANGE_WHOLE, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RATE_SLOTS 4096 // a power of two
+#define RATE_SLOTS  4096 // a power of two
 #define RATE_PROBES 8
 
 bool rates_init(struct rates *r, uint32_t per_second) {

@@ -10,15 +10,15 @@
 #include <strings.h>
 
 #define AUTHORIZATION_MAX 256
-#define SLOW_BODY_MS 60000 // after this long a body must have come at …
-#define SLOW_BODY_RATE 1   // … so many bytes a millisecond
+#define SLOW_BODY_MS      60000 // after this long a body must have come at …
+#define SLOW_BODY_RATE    1     // … so many bytes a millisecond
 
 static const struct {
     enum lws_token_indexes token;
     const char *method;
 } methods[] = {
-    {WSI_TOKEN_GET_URI, "GET"},       {WSI_TOKEN_POST_URI, "POST"},   {WSI_TOKEN_HEAD_URI, "HEAD"},
-    {WSI_TOKEN_DELETE_URI, "DELETE"}, {WSI_TOKEN_PUT_URI, "PUT"},     {WSI_TOKEN_PATCH_URI, "PATCH"},
+    {WSI_TOKEN_GET_URI, "GET"},         {WSI_TOKEN_POST_URI, "POST"}, {WSI_TOKEN_HEAD_URI, "HEAD"},
+    {WSI_TOKEN_DELETE_URI, "DELETE"},   {WSI_TOKEN_PUT_URI, "PUT"},   {WSI_TOKEN_PATCH_URI, "PATCH"},
     {WSI_TOKEN_OPTIONS_URI, "OPTIONS"},
 };
 

@@ -24,9 +24,9 @@ struct request {
     char path[256];
     bool head, keep_alive, has_length, reading_stopped;
     bool authenticated, body_complete, handled;
-    bool unread; // refused with some of its body to come
-    bool answered; // nothing more will be said; with `out` or a stream still being written
-    uint64_t length; // Content-Length
+    bool unread;              // refused with some of its body to come
+    bool answered;            // nothing more will be said; with `out` or a stream still being written
+    uint64_t length;          // Content-Length
     uint64_t began_ms, taken; // body bytes so far
     struct chat_actor who;
     struct buf body;
@@ -50,17 +50,17 @@ void request_gone(struct request *r);
 bool request_header(struct request *r, enum lws_token_indexes token, char *out, size_t size); // false: not there
 bool request_custom_header(struct request *r, const char *name, char *out, size_t size);
 bool request_query(struct request *r, const char *name, char *out, size_t size);
-json_t *request_json(struct request *r);                      // NULL: answered already
-bool request_message_id(struct request *r, struct id *out);   // the path's; false: answered already (404)
+json_t *request_json(struct request *r);                    // NULL: answered already
+bool request_message_id(struct request *r, struct id *out); // the path's; false: answered already (404)
 void request_stop_reading(struct request *r);
 void request_go_on_reading(struct request *r);
 
 // ---- answering (respond.c)
 // Begins the answer's body; write into it, then request_answer. Content type JSON unless `type` says otherwise.
 struct buf *request_out(struct request *r);
-void request_answer(struct request *r, int status);                          // the body in request_out, JSON
+void request_answer(struct request *r, int status); // the body in request_out, JSON
 void request_answer_as(struct request *r, int status, const char *type, const char *headers, const void *body,
-                       size_t n);                                            // headers: "Name: value\r\n…" or ""
+                       size_t n); // headers: "Name: value\r\n…" or ""
 void request_answer_stream(struct request *r, int status, const char *headers, uint64_t length); // then on_write
 void request_fail(struct request *r, const struct error *e);
 void request_fail_with(struct request *r, int status, const char *code, const char *reason, const char *headers);

@@ -13,7 +13,8 @@
 #define FRAME_KEEP (1 << 20)
 #define LINGER_MS  2000
 
-// Of one length: the first is turned into the second when it comes to that. The space at the end is no part of the value.
+// Of one length: the first is turned into the second when it comes to that. The space at the end is no part of the
+// value.
 #define CONNECTION_KEPT   "Connection: keep-alive\r\n"
 #define CONNECTION_CLOSED "Connection: close     \r\n"
 
@@ -137,9 +138,7 @@ void request_want_write(struct request *r) {
 // may never come back. So a connection on which the next request is here already is closed after this answer, which
 // HTTP allows; clients that pipeline send the rest again. What libwebsockets has stashed away can be seen only for all
 // connections together, so now and then another one is closed with it.
-static bool has_pipelined(const struct request *r) {
-    return lws_service_adjust_timeout(r->http->context, 1, 0) == 0;
-}
+static bool has_pipelined(const struct request *r) { return lws_service_adjust_timeout(r->http->context, 1, 0) == 0; }
 
 static void settle_connection(struct request *r) {
     if (has_pipelined(r)) r->keep_alive = false;
@@ -162,7 +161,8 @@ static bool begin_answer(struct request *r, int status) {
     }
     // A body that is refused half way is not waited for when it is large, or when its sender waits for us.
     char expects[32];
-    if (!r->body_complete && (r->length > BODY_MAX || request_header(r, WSI_TOKEN_HTTP_EXPECT, expects, sizeof expects)))
+    if (!r->body_complete &&
+        (r->length > BODY_MAX || request_header(r, WSI_TOKEN_HTTP_EXPECT, expects, sizeof expects)))
         r->keep_alive = false;
     if (!r->body_complete && !r->keep_alive) r->unread = true;
     if (r->http->draining) r->keep_alive = false;

@@ -68,8 +68,8 @@ static void add_method(char *allow, size_t size, const char *method) {
     memcpy(allow + at + comma, method, n + 1);
 }
 
-const struct route *route_find(const char *method, const char *path, char param[static ROUTE_PARAM_MAX],
-                               char *allow, size_t allow_size) {
+const struct route *route_find(const char *method, const char *path, char param[static ROUTE_PARAM_MAX], char *allow,
+                               size_t allow_size) {
     allow[0] = '\0';
     if (strcmp(method, "HEAD") == 0) method = "GET";
     for (size_t i = 0; i < ROUTES; i++) {

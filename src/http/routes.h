@@ -24,8 +24,8 @@ struct route {
 
 // The route, or NULL: then `allow` holds the methods that the path takes ("GET, POST"), empty when the path is
 // unknown. HEAD finds GET. `param` gets the parameter's text.
-const struct route *route_find(const char *method, const char *path, char param[static ROUTE_PARAM_MAX],
-                               char *allow, size_t allow_size);
+const struct route *route_find(const char *method, const char *path, char param[static ROUTE_PARAM_MAX], char *allow,
+                               size_t allow_size);
 const struct route *route_at(size_t at); // NULL past the end
 
 #endif

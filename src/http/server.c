@@ -15,14 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RX_BYTES         2048         // kept a socket, for frames that come in pieces
-#define SERVICE_BYTES    (32 * 1024)  // one for all: what is read at once
-#define TX_BYTES         (256 * 1024) // at most so much is given to the system at once
-#define HEADERS_BYTES    16384        // of one request, while it is being read
-#define KEEP_ALIVE_S     75
-#define REFUSE_ABOVE     64 // past the limit this many are answered with 503, more are just closed
-#define CLOSE_MS         50
-#define DRAIN_LOOK_MS    20
+#define RX_BYTES      2048         // kept a socket, for frames that come in pieces
+#define SERVICE_BYTES (32 * 1024)  // one for all: what is read at once
+#define TX_BYTES      (256 * 1024) // at most so much is given to the system at once
+#define HEADERS_BYTES 16384        // of one request, while it is being read
+#define KEEP_ALIVE_S  75
+#define REFUSE_ABOVE  64 // past the limit this many are answered with 503, more are just closed
+#define CLOSE_MS      50
+#define DRAIN_LOOK_MS 20
 
 // ---- connections ----------------------------------------------------------------------------------------
 
@@ -77,8 +77,7 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
     case LWS_CALLBACK_HTTP_BODY:
         if (c == NULL || c->request == NULL) return lingering_on(c) ? 0 : -1;
         return request_body(c->request, in, n);
-    case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-        return c == NULL || c->request == NULL ? -1 : request_body_end(c->request);
+    case LWS_CALLBACK_HTTP_BODY_COMPLETION: return c == NULL || c->request == NULL ? -1 : request_body_end(c->request);
     case LWS_CALLBACK_HTTP_WRITEABLE: return c == NULL || c->request == NULL ? 0 : request_writable(c->request);
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE: return c == NULL ? -1 : upgrade_check(c, wsi);
     case LWS_CALLBACK_CLOSED_HTTP:
@@ -98,9 +97,7 @@ static int on_socket(struct lws *wsi, enum lws_callback_reasons reason, void *us
     struct conn *c = wsi != NULL ? lws_get_opaque_user_data(wsi) : NULL;
     if (c == NULL) return 0;
     switch (reason) {
-    case LWS_CALLBACK_ESTABLISHED:
-        c->socket = socket_new(c->http, wsi, c->address);
-        return c->socket == NULL ? -1 : 0;
+    case LWS_CALLBACK_ESTABLISHED: c->socket = socket_new(c->http, wsi, c->address); return c->socket == NULL ? -1 : 0;
     case LWS_CALLBACK_RECEIVE:
         if (c->socket != NULL) socket_receive(c->socket, in, n, lws_frame_is_binary(wsi));
         return 0;
@@ -216,8 +213,8 @@ enum err http_new(struct http **out, const struct http_options *o, struct error 
     buf_init(&h->frame, PAGE_MAX);
     addresses_init(&h->addresses, io_random_u64(o->io));
     enum err err = check(&h->o, e);
-    if (err == ERR_OK && (!rates_init(&h->device_rates, h->o.rate) ||
-                          !rates_init(&h->address_rates, h->o.rate_unauthenticated)))
+    if (err == ERR_OK &&
+        (!rates_init(&h->device_rates, h->o.rate) || !rates_init(&h->address_rates, h->o.rate_unauthenticated)))
         err = error_set(e, ERR_NOMEM, "no memory for the server");
     if (err == ERR_OK) err = listen_now(h, e);
     if (err != ERR_OK) return err; // see http.h

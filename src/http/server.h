@@ -16,10 +16,10 @@
 
 // Of a JSON request, and of a WebSocket frame from a client. A text of 64 KiB takes six times as much when a client
 // escapes every byte of it, and must still come through.
-#define BODY_MAX      (400 * 1024)
-#define STRANGER_MAX  (16 * 1024) // … from somebody without a session
-#define PAGE_MAX      (8 * 1024 * 1024) // of an answer
-#define ADDRESS_TEXT  48
+#define BODY_MAX     (400 * 1024)
+#define STRANGER_MAX (16 * 1024)       // … from somebody without a session
+#define PAGE_MAX     (8 * 1024 * 1024) // of an answer
+#define ADDRESS_TEXT 48
 
 struct conn {
     struct http *http;
@@ -48,13 +48,13 @@ struct http {
     struct rates device_rates, address_rates;
     struct address_counts addresses;
 
-    struct list streams;       // requests whose answer is being streamed
-    struct list sockets;       // all
-    struct list dirty;         // those with frames to write
-    struct loop_idle flush;    // writes them, once a turn of the loop
-    struct loop_timer sweep;   // pings, deaths, late hellos
-    struct buf frame;          // the frame being written
-    struct list free_calls;    // kept struct socket_call
+    struct list streams;     // requests whose answer is being streamed
+    struct list sockets;     // all
+    struct list dirty;       // those with frames to write
+    struct loop_idle flush;  // writes them, once a turn of the loop
+    struct loop_timer sweep; // pings, deaths, late hellos
+    struct buf frame;        // the frame being written
+    struct list free_calls;  // kept struct socket_call
     size_t free_call_count;
 
     bool ready, draining;

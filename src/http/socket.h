@@ -18,13 +18,13 @@
 #include "http/json_in.h"
 #include "http/server.h"
 
-#define CALLS_MAX    256
-#define OUT_PAUSE    (256 * 1024)
-#define OUT_MAX      (8 * 1024 * 1024)
-#define BAD_MAX      10
-#define HELLO_MS     10000
+#define CALLS_MAX     256
+#define OUT_PAUSE     (256 * 1024)
+#define OUT_MAX       (8 * 1024 * 1024)
+#define BAD_MAX       10
+#define HELLO_MS      10000
 #define CLOSE_WAIT_MS 2000 // for the peer's half of the closing handshake
-#define REF_MAX      64
+#define REF_MAX       64
 
 enum close_code {
     CLOSE_GOING_AWAY = 1001,
@@ -79,10 +79,10 @@ int socket_peer_closes(struct socket *s);
 void socket_gone(struct socket *s);
 
 // ---- socket_out.c
-struct buf *socket_frame(struct socket *s);   // begin a text frame: write its JSON into the buffer …
-void socket_frame_end(struct socket *s);      // … and queue it
+struct buf *socket_frame(struct socket *s); // begin a text frame: write its JSON into the buffer …
+void socket_frame_end(struct socket *s);    // … and queue it
 void socket_flush(struct socket *s);
-void sockets_flush(struct loop_idle *i);      // all dirty ones, before the loop blocks
+void sockets_flush(struct loop_idle *i); // all dirty ones, before the loop blocks
 void socket_ping(struct socket *s);
 void socket_close_frame(struct socket *s, int code, const char *reason);
 

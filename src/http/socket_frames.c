@@ -217,8 +217,7 @@ static void take_send(struct socket_call *c, const json_t *o) {
     struct error e;
     if (json_in_text(o, "conversation_id", JSON_REQUIRED, &m.conversation_id, NULL, &e) && json_in_send(o, &m, &e))
         chat_send(c->s->http->o.chat, &c->s->who, &m, on_accepted, c);
-    else
-        answer_error(c, &e);
+    else answer_error(c, &e);
 }
 
 static void take_get(struct socket_call *c, const json_t *o) {
