@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cli/check_media.h"
 #include "cli/cli.h"
+#include "database/database.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -17,7 +18,8 @@
 static const char help[] =
     "Usage: barid check --data DIR [--repair] [--json]\n"
     "\n"
-    "Reads the journal of a data directory record by record, and every media file against the SHA-256 in its name.\n"
+    "Reads the journal of a data directory record by record, every media file against the SHA-256 in its name, and the\n"
+    "database page by page.\n"
     "Without --repair not a byte is changed. No server may be running on the directory.\n"
     "\n"
     "  --data DIR   the server's data directory; also BARID_DATA; default ./data\n"
@@ -29,9 +31,8 @@ static const char help[] =
     "  note    nothing is lost\n"
     "  torn    the end of a batch that was being written when the machine stopped; nothing in it was acknowledged\n"
     "  lost    damage: acknowledged bytes that cannot be read any more. Media files cannot be repaired, only sent "
-    "again\n"
-    "\n"
-    "The database (barid.db) is SQLite's to check: sqlite3 DIR/barid.db 'PRAGMA integrity_check'\n"
+    "again,\n"
+    "          and a damaged database (barid.db) only be put back from a copy, or salvaged with sqlite3's .recover\n"
     "Exit code: 0 sound or repaired, 1 damaged or not checked, 2 wrong usage.\n";
 
 struct checking {
@@ -41,6 +42,7 @@ struct checking {
     json_t *findings;
     struct check_result journal;
     struct media_result media;
+    uint64_t database_damaged; // places
 };
 
 static void show(struct checking *c, const char *kind, const char *file, uint64_t offset, uint64_t bytes,
@@ -65,14 +67,21 @@ static void on_media(void *arg, const char *file, uint64_t bytes, const char *wh
     show(arg, "lost", file, 0, bytes, what);
 }
 
+static void on_database(void *arg, const char *what) {
+    struct checking *c = arg;
+    c->database_damaged++;
+    show(c, "lost", DATABASE_FILE, 0, 0, what);
+}
+
 static void report_json(const struct checking *c, bool sound) {
-    json_t *o = json_pack("{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:O}", "sound", sound, "repaired",
+    json_t *o = json_pack("{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I},s:O}", "sound", sound, "repaired",
                           c->repair && c->journal.lost_ranges > 0, "journal", "segments",
                           (json_int_t)c->journal.segments, "records", (json_int_t)c->journal.records, "record_bytes",
                           (json_int_t)c->journal.record_bytes, "torn_bytes", (json_int_t)c->journal.torn_bytes,
                           "lost_ranges", (json_int_t)c->journal.lost_ranges, "lost_bytes",
                           (json_int_t)c->journal.lost_bytes, "media", "files", (json_int_t)c->media.files, "bytes",
-                          (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "findings", c->findings);
+                          (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "database", "damaged",
+                          (json_int_t)c->database_damaged, "findings", c->findings);
     json_dumpf(o, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(o);
@@ -88,14 +97,25 @@ static void report_text(const struct checking *c, bool sound) {
                (unsigned long long)j->lost_bytes, c->repair ? "given up" : "would be lost");
     printf("\nmedia:   %llu files, %llu bytes", (unsigned long long)c->media.files, (unsigned long long)c->media.bytes);
     if (c->media.damaged > 0) printf(", %llu damaged", (unsigned long long)c->media.damaged);
+    if (c->database_damaged > 0) printf("\ndatabase: %llu damaged places", (unsigned long long)c->database_damaged);
     if (sound) puts(c->repair && j->lost_ranges > 0 ? "\nrepaired" : "\nsound");
     else puts(j->lost_ranges > 0 && !c->repair ? "\ndamaged: `barid check --repair` salvages the rest" : "\ndamaged");
+}
+
+// A directory whose server never came as far as making one has nothing to lose in it.
+static enum err check_database(struct checking *c, struct error *e) {
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/" DATABASE_FILE, c->data) >= sizeof path)
+        return error_set(e, ERR_INVALID, "the path of the data directory is too long");
+    enum err err = database_check(path, on_database, c, e);
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
 static enum err check(struct checking *c, struct io *io, struct error *e) {
     enum err err = journal_check(io, "journal", c->repair, on_finding, c, &c->journal, e);
     if (err != ERR_OK && err != ERR_CORRUPT) return err;
-    return check_media(io, "media", on_media, c, &c->media, e);
+    err = check_media(io, "media", on_media, c, &c->media, e);
+    return err == ERR_OK ? check_database(c, e) : err;
 }
 
 static int run(struct checking *c) {
@@ -115,7 +135,8 @@ static int run(struct checking *c) {
         fprintf(stderr, "barid check: %s\n", e.text[0] != 0 ? e.text : err_text(err));
         return 1;
     }
-    bool sound = (c->journal.lost_ranges == 0 || c->repair) && c->media.damaged == 0;
+    bool sound = (c->journal.lost_ranges == 0 || c->repair) && c->media.damaged == 0 &&
+                 c->database_damaged == 0;
     if (c->json) report_json(c, sound);
     else report_text(c, sound);
     return sound ? 0 : 1;

@@ -88,6 +88,12 @@ void database_close(struct database *d) {
     free(d);
 }
 
+enum err database_check(const char *url, database_finding_fn *each, void *arg, struct error *e) {
+    const struct db_driver *driver = driver_of(url);
+    if (!driver) return error_set(e, ERR_UNSUPPORTED, "no such kind of database: %s", url);
+    return driver->check(url, each, arg, e);
+}
+
 static bool disk_is_low(struct database *d) {
     uint64_t now = loop_now_ms(d->loop), free_bytes;
     if (d->space_known && now - d->space_checked_ms < SPACE_CHECK_MS) return d->low;

@@ -62,6 +62,11 @@ void database_close(struct database *d); // finishes what was submitted; `done`s
 // low-water mark for units that write and are not `frees_space`.
 enum err database_submit(struct database *d, struct db_unit *u);
 
+// Whether what a database has stored is sound: `each` is told what is not. Changes nothing, not even a file beside it,
+// and wants it for itself: ERR_BUSY while a server runs. ERR_NOT_FOUND when there is none.
+typedef void database_finding_fn(void *arg, const char *what);
+enum err database_check(const char *url, database_finding_fn *each, void *arg, struct error *e);
+
 // Moves the low-water mark of the options.
 void database_low_water(struct database *d, uint64_t bytes);
 

@@ -416,6 +416,52 @@ static void test_opening_says_what_is_wrong(void **state) {
     test_db_remove(&t);
 }
 
+static void count_findings(void *arg, const char *what) {
+    assert_true(strlen(what) > 0);
+    ++*(int *)arg;
+}
+
+static int findings_of(struct test_db *t) {
+    struct error e = {0};
+    int findings = 0;
+    if (database_check(t->path, count_findings, &findings, &e)) fail_msg("%s", e.text);
+    return findings;
+}
+
+static enum err add_many(struct db *db, void *arg) {
+    static struct db_sql sql = {.text = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 2000) "
+                                        "insert into things (id, name) select 1000 + i, 'a name that fills some pages ' || i from n"};
+    return db_run(db_prepare(db, &sql));
+}
+
+static void test_a_check_finds_damage_and_changes_nothing(void **state) {
+    struct test_db t;
+    struct error e = {0};
+    char log[128];
+    test_db_open(&t, shape);
+    assert_int_equal(test_db_do(&t, add_many, NULL, false), ERR_OK);
+    database_close(t.d);
+    assert_int_equal(findings_of(&t), 0);
+    snprintf(log, sizeof log, "%s-wal", t.path);
+    assert_int_equal(access(log, F_OK), -1);
+    FILE *f = fopen(t.path, "r+");
+    for (int page = 3; page < 20; page++) {
+        fseek(f, page * 4096L + 100, SEEK_SET);
+        for (int i = 0; i < 100; i++)
+            fputs("damage", f);
+    }
+    fclose(f);
+    assert_true(findings_of(&t) > 0);
+    f = fopen(t.path, "r+");
+    fputs("this is not a database\n", f);
+    fclose(f);
+    assert_int_equal(findings_of(&t), 1);
+    assert_int_equal(remove(t.path), 0);
+    int none = 0;
+    assert_int_equal(database_check(t.path, count_findings, &none, &e), ERR_NOT_FOUND);
+    test_db_remove(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values_come_back_as_they_were),
@@ -431,6 +477,7 @@ int main(void) {
         cmocka_unit_test(test_the_log_stays_bounded_under_constant_writing),
         cmocka_unit_test(test_migrations_are_applied_once_and_newer_is_refused),
         cmocka_unit_test(test_opening_says_what_is_wrong),
+        cmocka_unit_test(test_a_check_finds_damage_and_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,7 @@ struct db_driver {
     enum err (*open)(const struct database_options *o, enum db_role role, bool create, struct db **out,
                      struct error *e);
     void (*close)(struct db *db);
+    enum err (*check)(const char *url, database_finding_fn *each, void *arg, struct error *e); // database_check
     enum err (*exec)(struct db *db, const char *text, struct error *e); // several statements, no parameters
 
     enum err (*begin)(struct db *db, struct error *e);

@@ -130,9 +130,11 @@ static enum err open_files(struct sqlite_db *db, const char *path, enum db_role 
     return sqlite_checkpointer_new(path, &db->checkpointer, e);
 }
 
+const char *sqlite_path(const char *url) { return strncmp(url, "sqlite:", 7) == 0 ? url + 7 : url; }
+
 static enum err sqlite_open(const struct database_options *o, enum db_role role, bool create, struct db **out,
                             struct error *e) {
-    const char *path = strncmp(o->url, "sqlite:", 7) == 0 ? o->url + 7 : o->url;
+    const char *path = sqlite_path(o->url);
     if (!*path) return error_set(e, ERR_INVALID, "the database needs a path");
     struct sqlite_db *db = calloc(1, sizeof *db);
     if (!db) return error_set(e, ERR_NOMEM, "no memory for the database");
@@ -206,6 +208,7 @@ static enum err sqlite_space(struct db *base, uint64_t *free_bytes) {
 const struct db_driver sqlite_driver = {
     .open = sqlite_open,
     .close = sqlite_close,
+    .check = sqlite_check,
     .exec = sqlite_exec,
     .begin = sqlite_begin,
     .commit = sqlite_commit,

@@ -1,4 +1,4 @@
-// What the three files of the SQLite driver share.
+// What the files of the SQLite driver share.
 #ifndef BARID_DATABASE_SQLITE_H
 #define BARID_DATABASE_SQLITE_H
 
@@ -29,6 +29,8 @@ struct sqlite_db {
     struct sqlite_checkpointer *checkpointer; // the writer has one
 };
 
+// The file that a url names.
+const char *sqlite_path(const char *url);
 // Our code for what SQLite has just said on this connection; fills `e`. Does not return when a sync failed:
 // what the page cache holds after that cannot be trusted.
 enum err sqlite_fail(sqlite3 *handle, const char *doing, struct error *e);
@@ -47,6 +49,9 @@ int64_t sqlite_read_int(struct db_stmt *s, int column);
 bool sqlite_read_null(struct db_stmt *s, int column);
 const char *sqlite_read_text(struct db_stmt *s, int column, size_t *n);
 const void *sqlite_read_blob(struct db_stmt *s, int column, size_t *n);
+
+// sqlite_check.c
+enum err sqlite_check(const char *url, database_finding_fn *each, void *arg, struct error *e);
 
 // sqlite_checkpoint.c
 enum err sqlite_checkpointer_new(const char *path, struct sqlite_checkpointer **out, struct error *e);

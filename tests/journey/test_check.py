@@ -206,3 +206,25 @@ def test_a_damaged_media_file_is_found(server):
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["left over"]])
 def test_wrong_usage(tmp_path, arguments):
     assert check(str(tmp_path), *arguments)[0] == 2
+
+
+def test_a_damaged_database_is_found(server):
+    send_some(server)
+    server.kill9()  # with its log beside it
+    before = content_of(server.data)
+    code, told = check_json(server.data)
+    assert code == 0 and told["database"]["damaged"] == 0
+    assert content_of(server.data) == before, "not a byte is changed"
+    server.start()
+    server.stop()
+    database = os.path.join(server.data, "barid.db")
+    with open(database, "r+b") as f:
+        for page in range(5, os.path.getsize(database) // 4096):
+            f.seek(page * 4096 + 8)
+            f.write(b"damage" * 500)
+    before = content_of(server.data)
+    code, out, _ = check(server.data)
+    assert code == 1 and out.rstrip().endswith("damaged") and "barid.db" in out
+    code, told = check_json(server.data)
+    assert code == 1 and told["sound"] is False and told["database"]["damaged"] > 0
+    assert content_of(server.data) == before
