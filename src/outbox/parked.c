@@ -10,7 +10,19 @@ static struct db_sql retry_sql = {
 };
 static struct db_sql drop_sql = {.text = "delete from outbox where id = ?1 and state = 1"};
 
+// A tool may have been pointed at any database.
+static enum err has_outbox(struct db *db) {
+    static struct db_sql find = {
+        .text = "select 1 from sqlite_master where type = 'table' and name = 'outbox'",
+        .postgres = "select 1 where to_regclass('outbox') is not null"};
+    int row = db_step(db_prepare(db, &find));
+    if (row < 0) return (enum err)-row;
+    return row == DB_ROW ? ERR_OK : error_set(db_error(db), ERR_NOT_FOUND, "the database has no outbox");
+}
+
 enum err outbox_parked_each(struct db *db, void (*each)(void *arg, const struct outbox_parked *p), void *arg) {
+    enum err err = has_outbox(db);
+    if (err) return err;
     struct db_stmt *s = db_prepare(db, &each_sql);
     int row;
     while ((row = db_step(s)) == DB_ROW) {
@@ -32,9 +44,11 @@ enum err outbox_parked_each(struct db *db, void (*each)(void *arg, const struct 
 }
 
 static enum err one(struct db *db, struct db_sql *sql, int64_t id) {
+    enum err err = has_outbox(db);
+    if (err) return err;
     struct db_stmt *s = db_prepare(db, sql);
     db_bind_int(s, 1, id);
-    enum err err = db_run(s);
+    err = db_run(s);
     if (!err && db_changes(db) == 0)
         err = error_set(db_error(db), ERR_NOT_FOUND, "no parked event has the number %lld", (long long)id);
     return err;
