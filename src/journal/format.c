@@ -56,7 +56,7 @@ enum header_state header_decode(struct header *h, const uint8_t in[static HEADER
                          .covers = get32(in + 36),
                          .jpos = get64(in + 40),
                          .batch = get64(in + 48)};
-    return HEADER_GOOD;
+    return h->number <= h->covers && h->size <= UINT32_MAX ? HEADER_GOOD : HEADER_BAD;
 }
 
 void frame_encode(const struct frame *f, uint64_t salt, uint8_t out[static FRAME_BYTES]) {

@@ -84,6 +84,12 @@ static enum err torn(struct seg_walk *sw, uint64_t from, uint64_t to) {
     return erase(sw, from, to);
 }
 
+// No room for a filler: frames are not laid so.
+static enum err hopeless(struct seg_walk *sw, uint64_t at) {
+    return error_set(sw->r->e, ERR_CORRUPT, "segment %u cannot be salvaged past byte %llu", sw->s->number,
+                     (unsigned long long)at);
+}
+
 // --- records ---
 
 static enum err emit(struct seg_walk *sw, const struct record_head *h, uint64_t at, const uint8_t *payload) {
@@ -115,6 +121,7 @@ static uint64_t next_record(struct seg_walk *sw, uint64_t bad, uint64_t end) {
 static enum err skip_lost(struct seg_walk *sw, uint64_t *at, uint64_t end, const char *what) {
     uint64_t next = next_record(sw, *at, end);
     enum err err = lost(sw, *at, next, what);
+    if (err == ERR_OK && next - *at < RECORD_BYTES) return hopeless(sw, *at);
     if (err == ERR_OK && repairing(sw)) err = write_filler(sw, *at, next);
     *at = next;
     return err;
@@ -206,10 +213,7 @@ static enum err lost_frame(struct seg_walk *sw, uint64_t *at, uint64_t used, uin
     }
     uint64_t end = has_next ? next : end_of_records(sw, record, next);
     uint64_t between = *at + FRAME_BYTES;
-    if (end - between > 0 && end - between < RECORD_BYTES) { // no room for a filler: frames are not laid so
-        return error_set(r->e, ERR_CORRUPT, "segment %u cannot be salvaged past byte %llu", sw->s->number,
-                         (unsigned long long)*at);
-    }
+    if (end - between > 0 && end - between < RECORD_BYTES) return hopeless(sw, *at);
     f.bytes = (uint32_t)(end - *at);
     enum err err = lost(sw, *at, between, "the head of a batch; its records are looked for one by one");
     if (err == ERR_OK && repairing(sw)) err = write_frame(sw, *at, &f);
@@ -249,6 +253,7 @@ static enum err finish(struct seg_walk *sw, uint64_t at) {
     sw->s->end = (uint32_t)at;
     enum err err = ERR_OK;
     bool changes = sw->r->how->mode != RECOVERY_CHECK;
+    sw->w.have = 0; // what was mended is in the file, not in the window
     if (changes && sw->last && !sw->first) err = write_again(sw, at);
     if (sw->w.err != ERR_OK) return segment_error(sw->r->e, sw->w.err, "read", path);
     if (err != ERR_OK || !changes) return err;
