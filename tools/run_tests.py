@@ -7,8 +7,8 @@
     tools/run_tests.py --list           the names of the suites
     tools/run_tests.py --seeds 5000 sim the simulator with more seeds
 
-Four build directories: build/ (gcc, the binary under test), build-clang/, build-asan/ (address and undefined
-behaviour), build-tsan/ (threads). A folder of tests/ with test_*.py in it is a suite of its own name, and so is a file
+Five build directories: build/ (gcc, the binary under test), build-clang/, build-asan/ (address and undefined
+behaviour), build-tsan/ (threads), build-fuzz/. A folder of tests/ with test_*.py in it is a suite of its own name, and so is a file
 tests/NAME_test.py.
 """
 import argparse
@@ -18,9 +18,11 @@ import glob
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree
 
@@ -37,6 +39,7 @@ BUILDS = {
     "build-clang": ("clang", ["-Dtests=true", "-Dwerror=true"]),
     "build-asan": ("gcc", ["-Db_sanitize=address,undefined"] + SANITIZED),
     "build-tsan": ("clang", ["-Db_sanitize=thread"] + SANITIZED),
+    "build-fuzz": ("clang", ["-Dfuzz=true", "-Db_sanitize=address,undefined"] + SANITIZED),
 }
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1",
@@ -45,6 +48,7 @@ SANITIZER_ENVIRONMENT = {
 }
 SLOWER = {"build": 1, "build-clang": 1, "build-asan": 4, "build-tsan": 8}  # time limits are multiplied by this
 SUITE_SECONDS = 1800
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", 20))  # a target
 SEEDS_ALL, SEEDS_CHECK, SEEDS_SANITIZED = 500, 20, 30
 
 
@@ -205,6 +209,34 @@ def simulate(directory, seeds):
     return count_sim(*run([simulator, "--seeds", str(seeds)], SUITE_SECONDS, SANITIZER_ENVIRONMENT))
 
 
+# --- fuzzing: one target is one test; what makes it fail is kept in build-fuzz/found ---
+
+def fuzz(directory):
+    result = Result()
+    found = os.path.join(ROOT, directory, "found")
+    os.makedirs(found, exist_ok=True)
+    for source in sorted(glob.glob(os.path.join(ROOT, "tests", "fuzz", "fuzz_*.c"))):
+        name = os.path.splitext(os.path.basename(source))[0]
+        corpus = os.path.join(ROOT, "tests", "fuzz", name[len("fuzz_"):])
+        with tempfile.TemporaryDirectory(prefix="barid-fuzz-") as fresh:
+            command = [os.path.join(ROOT, directory, "tests", "fuzz", name), f"-max_total_time={FUZZ_SECONDS}",
+                       "-timeout=10", "-max_len=4096", f"-artifact_prefix={found}/{name}-", fresh, corpus]
+            status, out = run(command, FUZZ_SECONDS + 120, SANITIZER_ENVIRONMENT)
+        if status == 0:
+            result.passed += 1
+        else:
+            result.failed.append((name, out))
+    return result
+
+
+def fuzz_if_possible():
+    if shutil.which("clang"):
+        return with_build("build-fuzz", "fuzz", fuzz)
+    result = Result()
+    result.skipped.append("fuzz: there is no clang")
+    return result
+
+
 # --- pytest ---
 
 def read_junit(path):
@@ -274,6 +306,7 @@ def all_suites(seeds):
     add("asan", "build-asan", run_unit_tests)
     add("asan-sim", "build-asan", lambda directory: simulate(directory, SEEDS_SANITIZED))
     add("tsan", "build-tsan", run_unit_tests)
+    suites["fuzz"] = fuzz_if_possible
     for name, paths in pytest_suites().items():
         if name in NEEDS_NO_BINARY:
             suites[name] = functools.partial(run_pytest, name, paths, "build")
