@@ -14,20 +14,21 @@ create table account (
 );
 
 -- A session is a device. It is live while it has a token. A device that logged out keeps its row (journeys name it,
--- it may come back) and its counter, so that its cursors never repeat.
+-- it may come back) and its counter, so that its cursors never repeat, until the last message it can have had is gone.
 create table device (
     did integer primary key autoincrement,
     uid integer not null,
     device_id blob not null unique,
     name text,
     token_hash blob unique,
-    expires_at integer not null,
+    expires_at integer not null,            -- when it ended, once it has
     created_at integer not null,
     seen_at integer not null,
     last_cursor integer not null default 0
 );
-create index device_of_user on device (uid);
+create index device_of_user on device (uid) where token_hash is not null; -- few, however often somebody logs in
 create index device_by_expiry on device (expires_at) where token_hash is not null;
+create index device_ended on device (expires_at) where token_hash is null;
 
 create table conversation (
     cid integer primary key,

@@ -9,6 +9,7 @@
 
 #define TITLE_MAX 200
 #define LIST_MAX  1000 // the newest
+#define NAMES_MAX 20000 // of members in a list; the conversations that fit, but one in any case
 
 struct name {
     char text[NAME_MAX_LENGTH + 1];
@@ -290,7 +291,7 @@ static enum err get_run(struct db *db, struct db_unit *u) {
 
 static enum err list_run(struct db *db, struct db_unit *u) {
     static struct db_sql find = {.text = COLUMNS "join member x on x.cid = v.cid and x.uid = ?1 "
-                                                 "order by v.cid desc limit ?2"};
+                                                 "order by x.cid desc limit ?2"};
     struct get *op = (struct get *)u;
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &find);
@@ -298,8 +299,11 @@ static enum err list_run(struct db *db, struct db_unit *u) {
     db_bind_int(s, 2, LIST_MAX);
     while (row(s, &err))
         found_read(result_add(&op->result), s);
-    for (size_t i = 0; i < op->result.n && err == ERR_OK; i++)
-        err = members_read(db, &op->result, i);
+    struct result *r = &op->result;
+    for (size_t i = 0; i < r->n && err == ERR_OK; i++) {
+        err = members_read(db, r, i);
+        if (r->name_count > NAMES_MAX && i > 0) r->n = i;
+    }
     return err;
 }
 

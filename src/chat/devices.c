@@ -33,7 +33,7 @@ enum err device_queue_pending(struct db *db, int64_t uid, int64_t did, int64_t n
                 "select ?1, ?3 + row_number() over (order by p.mid), 0, p.mid, m.sender_uid, m.accepted_at "
                 "from (select distinct q.mid as mid from device_delivery q "
                 "join delivery x on x.mid = q.mid and x.uid = ?2 where q.open = 1 and x.received_at is null "
-                "and q.did in (select did from device where uid = ?2 union all select -?2)) p "
+                "and q.did in (select did from device where uid = ?2 and token_hash is not null union all select -?2)) p "
                 "join message m on m.mid = p.mid"};
     static struct db_sql advance = {.text = "update device set last_cursor = last_cursor + ?2 where did = ?1"};
     static struct db_sql claim = {
@@ -113,10 +113,10 @@ static enum err release_claims(struct db *db, int64_t did, int64_t now, struct g
 
 enum err device_remove(struct db *db, int64_t uid, int64_t did, int64_t now, struct gone *g) {
     static struct db_sql end = {
-        .text = "update device set token_hash = null where did = ?1 and token_hash is not null"};
+        .text = "update device set token_hash = null, expires_at = ?2 where did = ?1 and token_hash is not null"};
     static struct db_sql empty = {.text = "delete from mailbox where did = ?1"};
     bool others;
-    enum err err = RUN(db, &end, did);
+    enum err err = RUN(db, &end, did, now);
     if (err != ERR_OK || db_changes(db) == 0) return err; // it has gone already: its claims are counted once
     err = RUN(db, &empty, did);
     if (err == ERR_OK) err = has_device(db, uid, &others);

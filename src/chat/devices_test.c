@@ -375,6 +375,28 @@ static void test_conversations(void **state) {
     assert_int_equal(s.err, ERR_NOT_FOUND);
 }
 
+static void count_conversations(void *arg, const struct error *error, const struct chat_conversation *ok, size_t n) {
+    struct shown *s = arg;
+    assert_null(error);
+    assert_string_equal(ok[0].conversation_id, "c40");
+    snprintf(s->text, sizeof s->text, "%zu %zu", n, ok[n - 1].member_count);
+    shown_done(s, NULL);
+}
+
+static void test_a_list_of_conversations_is_bounded(void **state) {
+    struct fixture *f = *state;
+    struct chat_actor alice = join(f, "alice");
+    execute(f, "with recursive n (i) as (select 1 union all select i + 1 from n where i < 999) "
+               "insert into account (user_id, password, created_at) select 'user' || i, '', 0 from n");
+    execute(f, "with recursive n (i) as (select 1 union all select i + 1 from n where i < 40) insert into conversation "
+               "(conversation_id, created_by, created_at, member_count) select 'c' || i, 1, 0, 1000 from n");
+    execute(f, "insert into member (cid, uid) select cid, uid from conversation, account");
+    struct shown s = {.f = f};
+    chat_conversation_list(f->chat, &alice, count_conversations, &s);
+    run_until(f, is_shown, &s);
+    assert_string_equal(s.text, "20 1000"); // the newest whose members fit
+}
+
 static void show_user(void *arg, const struct error *error, const struct chat_user *ok) {
     struct shown *s = arg;
     if (ok != NULL) s->online = ok->online;
@@ -425,6 +447,7 @@ int main(void) {
         T(test_a_receipt_that_comes_after_the_log_out_counts),
         T(test_a_second_device_gets_what_is_still_pending),
         T(test_conversations),
+        T(test_a_list_of_conversations_is_bounded),
         T(test_people_are_seen_by_those_they_talk_to),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

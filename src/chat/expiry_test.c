@@ -105,6 +105,26 @@ static void test_tombstones_are_kept_and_end(void **state) {
     assert_string_equal(journey(t.f, &t.alice, &old), "not_found");
 }
 
+static bool one_ended_left(void *arg) {
+    return count(arg, "select count(*) from device where token_hash is null") == 1;
+}
+
+static void test_ended_devices_are_forgotten_after_their_messages(void **state) {
+    struct trio t = trio_new(state);
+    struct chat_actor gone = login(t.f, "bob").actor, recent = login(t.f, "bob").actor;
+    assert_int_equal(logout(t.f, &gone), ERR_OK);
+    clock_forward(t.f, 80 * DAY);
+    assert_int_equal(logout(t.f, &recent), ERR_OK);
+    run_for(t.f, 100);
+    assert_int_equal(count(t.f, "select count(*) from device where token_hash is null"), 2);
+    clock_forward(t.f, 11 * DAY);
+    run_until(t.f, one_ended_left, t.f);
+    // It comes back as a new one.
+    struct login back = login_as(t.f, "bob", "password", &gone.device_id);
+    assert_int_equal(back.err, ERR_OK);
+    assert_false(id_equal(&back.actor.device_id, &gone.device_id));
+}
+
 static void test_a_backlog_expires_in_batches(void **state) {
     struct trio t = trio_new(state);
     for (int i = 0; i < 150; i++) {
@@ -127,6 +147,7 @@ int main(void) {
         T(test_the_sender_is_told_of_what_expired),
         T(test_a_delivered_message_does_not_expire),
         T(test_tombstones_are_kept_and_end),
+        T(test_ended_devices_are_forgotten_after_their_messages),
         T(test_a_backlog_expires_in_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 // What time ends, in small batches so that nobody waits for it: messages (expiry.c), tickets, sessions, tombstones,
-// inbox ids, and once an hour the contents nobody came to own.
+// devices that ended, inbox ids, and once an hour the contents nobody came to own.
 //
 // The steps run one after another; a step that found a full batch runs again before the next.
 #include "base/log.h"
@@ -154,6 +154,16 @@ static enum err tombstones_run(struct db *db, struct db_unit *u) {
     return err;
 }
 
+// The messages a device had when it ended have their tombstones no longer; if it comes back, it is a new one.
+static enum err devices_run(struct db *db, struct db_unit *u) {
+    static struct db_sql remove = {.text = "delete from device where did in (select did from device "
+                                           "where token_hash is null and expires_at < ?1 limit ?2)"};
+    struct step_op *op = (struct step_op *)u;
+    enum err err = RUN(db, &remove, op->now - op->ttl - 2 * TOMBSTONE_MS, BATCH);
+    op->n = err == ERR_OK ? (size_t)db_changes(db) : 0;
+    return err;
+}
+
 static enum err inbox_run(struct db *db, struct db_unit *u) {
     struct step_op *op = (struct step_op *)u;
     uint64_t removed = 0;
@@ -231,10 +241,11 @@ static void step_expiry(struct chat *c) { expiry_batch(c, step_done); }
 static void step_tickets(struct chat *c) { step_start(c, tickets_run, step_answer); }
 static void step_sessions(struct chat *c) { step_start(c, sessions_run, sessions_answer); }
 static void step_tombstones(struct chat *c) { step_start(c, tombstones_run, step_answer); }
+static void step_devices(struct chat *c) { step_start(c, devices_run, step_answer); }
 static void step_inbox(struct chat *c) { step_start(c, inbox_run, step_answer); }
 
 static void (*const steps[])(struct chat *c) = {step_expiry, step_tickets, step_sessions, step_tombstones,
-                                                step_inbox};
+                                                step_devices, step_inbox};
 #define STEPS (sizeof steps / sizeof steps[0])
 
 static void step_done(struct chat *c, bool more) {
