@@ -6,6 +6,7 @@
 // the very next one and nothing is outstanding before it, it is pushed straight from memory. At most 256 unacked
 // entries or 1 MiB in flight: beyond that the link waits for acks, and one that waits without progress is closed.
 #include "base/crash.h"
+#include "base/log.h"
 #include "chat/box.h"
 #include "chat/notified.h"
 
@@ -54,9 +55,18 @@ void link_free(struct chat_link *l) {
     free(l);
 }
 
+// Which device is connected from which address, for whoever runs the service.
+static void log_presence(const struct chat_link *l, const char *event) {
+    char device[ID_TEXT];
+    id_format(&l->who.device_id, device);
+    log_event(LOG_INFO, event, "user_id", l->who.user_id, "device_id", device, "address",
+              l->address != NULL ? l->address : "", NULL);
+}
+
 static void link_leave(struct chat_link *l) {
     struct box *box = l->box;
     if (box == NULL) return;
+    log_presence(l, "disconnected");
     l->box = NULL;
     box->link = NULL;
     l->chat->stats.links--;
@@ -226,6 +236,7 @@ struct chat_link *chat_attach(struct chat *c, const struct chat_actor *who, uint
     l->timer.fn = link_timer;
     box->link = l;
     c->stats.links++;
+    log_presence(l, "connected");
     pump(l);
     return l;
 }
