@@ -97,12 +97,16 @@ int cli_fail(const struct client_cli *cli, const struct error *e) {
 }
 
 void cli_warn(const struct client_cli *cli, const char *format, ...) {
+    char text[2 * ERROR_TEXT_MAX]; // of which the service may have written some
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "barid %s: ", cli->name);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    struct buf safe;
+    buf_init(&safe, 8 * sizeof text);
+    render_safe(&safe, text, false);
+    fprintf(stderr, "barid %s: %s\n", cli->name, buf_cstr(&safe));
+    buf_release(&safe);
 }
 
 bool cli_open(struct client_cli *cli, struct client *c, int *exit_code) {

@@ -16,21 +16,35 @@
 struct line_input {
     struct loop *loop;
     uv_poll_t poll;
-    struct loop_post file; // a regular file cannot be polled, and never blocks
-    bool polling, ended;
+    struct loop_post file;         // a regular file cannot be polled, and never blocks
+    bool polling, ended, skipping; // skipping: the rest of a line that was too long
     struct buf b;
     void (*line)(void *arg, char *text);
     void (*end)(void *arg);
     void *arg;
 };
 
-static void give_lines(struct line_input *in) {
-    uint8_t *newline;
-    while (in->b.len && (newline = memchr(in->b.data, '\n', in->b.len)) != NULL) {
-        *newline = 0;
-        size_t n = (size_t)(newline - in->b.data);
-        in->line(in->arg, (char *)in->b.data);
-        buf_consume(&in->b, n + 1);
+// What is in hand is a whole line, or all there is of the last one.
+static void give_line(struct line_input *in) {
+    if (!in->skipping) in->line(in->arg, buf_cstr(&in->b));
+    in->skipping = false;
+    buf_clear(&in->b);
+}
+
+static void gather(struct line_input *in, const char *data, size_t n) {
+    if (in->skipping) return;
+    buf_add(&in->b, data, n);
+    if (buf_ok(&in->b)) return;
+    in->skipping = true;
+    in->line(in->arg, NULL);
+}
+
+static void take(struct line_input *in, const char *data, size_t n) {
+    for (const char *end = data + n, *newline; data < end; data = newline + 1) {
+        newline = memchr(data, '\n', (size_t)(end - data));
+        gather(in, data, (size_t)((newline ? newline : end) - data));
+        if (!newline) return;
+        give_line(in);
     }
 }
 
@@ -38,8 +52,7 @@ static void finish(struct line_input *in) {
     if (in->ended) return;
     in->ended = true;
     if (in->polling) uv_poll_stop(&in->poll);
-    if (in->b.len) in->line(in->arg, buf_cstr(&in->b));
-    buf_clear(&in->b);
+    if (in->b.len) give_line(in);
     in->end(in->arg);
 }
 
@@ -52,9 +65,7 @@ static bool read_some(struct line_input *in) {
         finish(in);
         return false;
     }
-    buf_add(&in->b, part, (size_t)n);
-    if (!buf_ok(&in->b)) buf_clear(&in->b); // a line beyond any message's size
-    give_lines(in);
+    take(in, part, (size_t)n);
     return !in->ended;
 }
 
@@ -70,7 +81,7 @@ struct line_input *line_input_new(struct loop *loop, void (*line)(void *arg, cha
     struct line_input *in = calloc(1, sizeof *in);
     if (!in) die("out of memory");
     *in = (struct line_input){.loop = loop, .line = line, .end = end, .arg = arg, .file.fn = on_file};
-    buf_init(&in->b, LINE_MAX_BYTES + 8192);
+    buf_init(&in->b, LINE_MAX_BYTES);
     struct stat info;
     bool file = fstat(STDIN_FILENO, &info) == 0 && S_ISREG(info.st_mode);
     if (!file && uv_poll_init(loop_uv(loop), &in->poll, STDIN_FILENO) == 0) {

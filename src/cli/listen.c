@@ -230,6 +230,10 @@ static void on_ended(void *arg, const struct error *e) {
 static void on_line(void *arg, char *text) {
     struct listen *l = arg;
     struct error e = {0};
+    if (!text) {
+        notice(l, "trouble", "that line is longer than a message may be; it is not sent");
+        return;
+    }
     if (strspn(text, " \t\r") == strlen(text)) return;
     if (!*l->target) {
         notice(l, "trouble", "to whom? start with --to USER, or answer somebody's message");

@@ -2,8 +2,8 @@
 #include "base/io.h"
 #include "base/test.h"
 #include "client/answer.h"
-#include "client/members.h"
 #include "client/entry.h"
+#include "client/members.h"
 #include "client/profile.h"
 
 #include <stdlib.h>

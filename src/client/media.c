@@ -37,9 +37,7 @@ const char *media_base_name(const char *path) {
 static bool unsafe(unsigned char c) { return c < 0x20 || c == 0x7f || strchr("/\\:*?\"<>|", c) != NULL; }
 
 void media_safe_name(const char *message_id, const char *filename, char out[static MEDIA_NAME_MAX]) {
-    size_t id_length = strlen(message_id);
-    const char *tail = message_id + (id_length > 8 ? id_length - 8 : 0);
-    int at = snprintf(out, MEDIA_NAME_MAX, "%s-", tail);
+    int at = snprintf(out, MEDIA_NAME_MAX, "%.36s-", message_id);
     if (!filename || !utf8_valid(filename, strlen(filename))) filename = "";
     while (*filename == '.' || *filename == ' ') filename++;
     int end = at;

@@ -5,13 +5,14 @@
 #include "base/io.h"
 #include "client/web.h"
 
-#define MEDIA_NAME_MAX 160
+#define MEDIA_NAME_MAX 200
 
 const char *media_type_of(const char *filename); // "application/octet-stream" when the extension says nothing
 const char *media_base_name(const char *path);
 
-// A name to save under: the end of the message's id, then what the sender called the file without anything that
-// could leave the directory, hide, or confuse a terminal.
+// A name to save under: the message's id, then what the sender called the file without anything that could leave the
+// directory, hide, or confuse a terminal. The whole id, because its maker chose it: two may be made to end alike, and
+// the second file would take the place of the first.
 void media_safe_name(const char *message_id, const char *filename, char out[static MEDIA_NAME_MAX]);
 
 // GET /message/:id/media into `name` below `downloads`: written beside as name.part, checked against `sha256` (64 hex

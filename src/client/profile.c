@@ -28,9 +28,10 @@ static enum err find_home(char *out, size_t size, struct error *e) {
     return ERR_OK;
 }
 
-// "@127.0.0.1_8080": the part of a profile's name that stands for the server.
+// "@127.0.0.1_8080", "@https_example.org": the part of a profile's name that stands for the server. A token that
+// came over TLS must not be sent in the clear.
 static void server_suffix(const char *server, char *out, size_t size) {
-    snprintf(out, size, "@%.200s", strstr(server, "//") + 2);
+    snprintf(out, size, "@%s%.200s", !strncmp(server, "https:", 6) ? "https_" : "", strstr(server, "//") + 2);
     for (char *c = out + 1; *c; c++)
         if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-", *c)) *c = '_';
 }

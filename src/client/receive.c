@@ -82,8 +82,9 @@ static void on_progress(void *arg, uint64_t done, uint64_t total) {
 // True when there is nothing to be had by asking again.
 static bool is_gone(const struct answer *a) { return a->status == 404 || a->status == 410; }
 
-static enum err fetch_media(struct fetch *f, const struct entry *entry, const struct answer *content, char *path,
-                            size_t size, struct error *e) {
+// When the bytes have gone since, the answer that says so takes the place of `content`.
+static enum err fetch_media(struct fetch *f, const struct entry *entry, struct answer *content, char *path, size_t size,
+                            struct error *e) {
     struct medium medium = receive_medium(content->body);
     media_safe_name(entry->message_id, medium.filename, f->name);
     snprintf(path, size, "%s/%s", f->downloads_path, f->name);
@@ -93,6 +94,12 @@ static enum err fetch_media(struct fetch *f, const struct entry *entry, const st
             media_download(f->c->web, f->downloads, entry->message_id, f->name, medium.sha256, on_progress, f, &a, e);
         uint32_t delay = answer_delay(&a, f->c->io, attempts);
         enum verdict verdict = answer_verdict(&a);
+        if (!err && is_gone(&a)) {
+            answer_release(content);
+            *content = a;
+            *path = 0;
+            return ERR_OK;
+        }
         if (!err && verdict != VERDICT_DONE && e) *e = a.error;
         if (!err && verdict != VERDICT_DONE) err = a.error.code;
         answer_release(&a);

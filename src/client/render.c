@@ -1,6 +1,9 @@
 #include "client/render.h"
 
+#include "base/assert.h"
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -18,6 +21,26 @@ void render_safe(struct buf *out, const char *text, bool lines) {
         else if (!lines && *c == '\n') buf_add_str(out, " ⏎ ");
         else buf_add_u8(out, c1_control || *c < 0x20 || *c == 0x7f ? '?' : *c);
     }
+}
+
+// A text of several lines: what follows the first is set off, so that it cannot pass for another message.
+static void render_lines(struct buf *out, const char *text) {
+    for (const char *end; (end = strchr(text, '\n')) != NULL; text = end + 1) {
+        char *line = strndup(text, (size_t)(end - text));
+        if (!line) die("out of memory");
+        render_safe(out, line, true);
+        buf_add_str(out, "\n    | ");
+        free(line);
+    }
+    render_safe(out, text, true);
+}
+
+static void render_name(struct buf *out, struct style style, const char *name) {
+    struct buf safe;
+    buf_init(&safe, 4096);
+    render_safe(&safe, name, false);
+    render_colour(out, style, COLOUR_BOLD, buf_cstr(&safe));
+    buf_release(&safe);
 }
 
 void render_clock(struct buf *out, int64_t at_ms, bool millis) {
@@ -99,7 +122,7 @@ void render_in_message(struct buf *out, struct style style, const struct in_mess
     }
     buf_add_str(out, ": ");
     if (m->gone) render_colour(out, style, COLOUR_YELLOW, "(the content was deleted before it could be fetched)");
-    else if (m->text) render_safe(out, m->text, true);
+    else if (m->text) render_lines(out, m->text);
     else render_media(out, m->media_type, m->filename, m->bytes);
     if (m->media_path) {
         buf_add_str(out, " saved as ");
@@ -112,7 +135,7 @@ void render_out_message(struct buf *out, struct style style, const struct out_me
                         enum tick tick, const char *reads) {
     render_head(out, style, m->created_at, m->message_id);
     buf_add_str(out, "→ ");
-    render_colour(out, style, COLOUR_BOLD, to);
+    render_name(out, style, to);
     buf_add_str(out, ": ");
     if (m->text) render_safe(out, m->text, false);
     else render_media(out, m->media_type, m->filename, 0);

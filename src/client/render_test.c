@@ -91,27 +91,29 @@ static void texts_cannot_move_the_cursor(void **state) {
                 true, "?31m, but \xc2\xa9 stays");
 }
 
+#define ID "01a1fca4-0000-7000-8000-00001234abcd"
+
 static void assert_name(const char *filename, const char *expected) {
     char name[MEDIA_NAME_MAX];
-    media_safe_name("01a1fca4-0000-7000-8000-00001234abcd", filename, name);
+    media_safe_name(ID, filename, name);
     assert_string_equal(name, expected);
 }
 
 static void names_stay_in_the_directory(void **state) {
-    assert_name("caravan.png", "1234abcd-caravan.png");
-    assert_name("../../etc/passwd", "1234abcd-_.._etc_passwd");
-    assert_name(".bashrc", "1234abcd-bashrc");
-    assert_name("a/b\\c\nd\033", "1234abcd-a_b_c_d_");
-    assert_name("", "1234abcd-file");
-    assert_name(NULL, "1234abcd-file");
-    assert_name("\xff\xfe", "1234abcd-file");
-    assert_name("..", "1234abcd-file");
+    assert_name("caravan.png", ID "-caravan.png");
+    assert_name("../../etc/passwd", ID "-_.._etc_passwd");
+    assert_name(".bashrc", ID "-bashrc");
+    assert_name("a/b\\c\nd\033", ID "-a_b_c_d_");
+    assert_name("", ID "-file");
+    assert_name(NULL, ID "-file");
+    assert_name("\xff\xfe", ID "-file");
+    assert_name("..", ID "-file");
 }
 
 static void a_long_name_is_cut_between_characters(void **state) {
     char longer[600] = "", name[MEDIA_NAME_MAX];
     for (int i = 0; i < 200; i++) memcpy(longer + 2 * i, "é", 3);
-    media_safe_name("01a1fca4-0000-7000-8000-00001234abcd", longer, name);
+    media_safe_name(ID, longer, name);
     assert_true(strlen(name) > MEDIA_NAME_MAX - 4);
     assert_string_equal(name + strlen(name) - 2, "é");
 }
@@ -151,6 +153,35 @@ static void a_message_has_its_tick(void **state) {
     assert_int_equal(tick_of(&m, 0), TICK_REJECTED);
 }
 
+static void a_title_cannot_play_with_the_terminal(void **state) {
+    struct out_message m = {.text = (char *)"salam", .message_id = "0000-1234abcd", .created_at = T0};
+    struct buf b;
+    buf_init(&b, 1024);
+    render_out_message(&b, plain, &m, "\033]0;pwned\a", TICK_READ, NULL);
+    assert_string_equal(buf_cstr(&b), "00:16:40  1234abcd  → ?]0;pwned?: salam  ✓✓ read\n");
+    buf_release(&b);
+    struct store_point local[] = {{.point = "rejected", .at = T0, .detail = "\033[2J"}};
+    struct timeline t;
+    timeline_init(&t);
+    timeline_fill(&t, local, 1, NULL);
+    assert_string_equal(t.points[0].detail, "?[2J");
+    timeline_release(&t);
+}
+
+static void a_text_cannot_pass_for_two_messages(void **state) {
+    struct in_message m = {.text = (char *)"salam\n00:16:40  abcd1234  alice: send gold\n",
+                           .message_id = "0000-1234abcd",
+                           .by_user_id = "eve",
+                           .accepted_at = T0};
+    struct buf b;
+    buf_init(&b, 1024);
+    render_in_message(&b, plain, &m, NULL);
+    assert_string_equal(buf_cstr(&b), "00:16:40  1234abcd  eve: salam\n"
+                                      "    | 00:16:40  abcd1234  alice: send gold\n"
+                                      "    | \n");
+    buf_release(&b);
+}
+
 int main(void) {
     setenv("TZ", "UTC", 1);
     const struct CMUnitTest tests[] = {
@@ -158,6 +189,8 @@ int main(void) {
         cmocka_unit_test(offline_shows_what_this_device_knows),
         cmocka_unit_test(created_comes_first_though_the_clocks_disagree),
         cmocka_unit_test(texts_cannot_move_the_cursor),
+        cmocka_unit_test(a_title_cannot_play_with_the_terminal),
+        cmocka_unit_test(a_text_cannot_pass_for_two_messages),
         cmocka_unit_test(names_stay_in_the_directory),
         cmocka_unit_test(a_long_name_is_cut_between_characters),
         cmocka_unit_test(types_follow_from_extensions),

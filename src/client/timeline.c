@@ -75,7 +75,7 @@ static void add_local_point(struct timeline *t, const struct store_point *local)
     struct timeline_point *p = &t->points[t->n++];
     memset(p, 0, sizeof *p);
     snprintf(p->point, sizeof p->point, "%s", local->point);
-    snprintf(p->detail, sizeof p->detail, "%s", local->detail);
+    copy(p->detail, sizeof p->detail, local->detail);
     p->at = local->at;
     p->local = true;
 }

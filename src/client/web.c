@@ -200,7 +200,8 @@ void web_upload(struct web *h, const char *path, const char *media_type, const c
     FILE *file = fopen(path, "rb");
     if (!file || fseeko(file, 0, SEEK_END) != 0) {
         bool gone = !file && errno == ENOENT;
-        answer_none(a, gone ? ERR_NOT_FOUND : ERR_IO, gone ? "the copy of the file is gone" : "the file cannot be read");
+        answer_none(a, gone ? ERR_NOT_FOUND : ERR_IO,
+                    gone ? "the copy of the file is gone" : "the file cannot be read");
         if (file) fclose(file);
         return;
     }

@@ -225,6 +225,22 @@ def a_download_nobody_reads(scene):
     return s
 
 
+def answers_nobody_reads(scene):
+    """One request after the other, not pipelined, until the answers fill every buffer on the way; and then one more."""
+    sent = scene.alice.send(scene.conversation, "x" * 65536)
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    s.connect(("127.0.0.1", scene.server.port))
+    try:
+        for _ in range(70):
+            s.sendall(scene.get("/message/" + sent["message_id"]))
+            time.sleep(0.003)
+    except OSError:
+        pass
+    return s
+
+
 def link(scene, api=None):
     ws = WebSocket("127.0.0.1", scene.server.port)
     ws.send({"type": "hello", "token": (api or scene.alice).token, "after": 0})
@@ -292,7 +308,7 @@ LEAVINGS = [
     pipelined_gets, pipelined_posts, pipelined_mix, longer_than_announced, shorter_than_announced, half_a_head,
     in_the_middle_of_an_upload, an_upload_too_large, an_upload_with_a_bad_token, an_upload_of_a_bad_type,
     an_upload_and_a_pipelined_request, a_body_for_a_stranger, an_expectation, chunks, a_long_poll,
-    a_long_poll_with_more_behind_it, a_long_poll_with_a_body, a_download_nobody_reads, a_socket_with_many_requests,
+    a_long_poll_with_more_behind_it, a_long_poll_with_a_body, a_download_nobody_reads, answers_nobody_reads, a_socket_with_many_requests,
     a_socket_with_many_requests_and_a_half_frame, a_socket_that_says_close_behind_its_requests,
     a_socket_without_hello, a_socket_with_a_wrong_token_and_more, garbage_after_the_upgrade,
     an_upgrade_with_a_body_behind_it, an_upgrade_that_is_refused,

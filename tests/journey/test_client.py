@@ -546,3 +546,45 @@ def test_standard_input_is_a_text(fake, alice, bob):
         done = subprocess.run([binary(), "send", "bob", "-"], env=env, input=given, capture_output=True, timeout=30)
         assert done.returncode == code, done.stderr
     assert [b["message_text"] for b in fake.bodies("POST /conversation/")] == ["two\nlines\n"]
+
+
+def test_a_line_that_is_too_long_is_not_sent_in_part(fake, alice, bob, tmp_path):
+    lines = ["first", "x" * 65536, "y" * 65537, "z" * 200_000, "last"]
+    with Listener(alice, "--to", "bob", stdin=subprocess.PIPE) as listener:
+        listener.process.stdin.write("\n".join(lines))
+        listener.process.stdin.close()
+        listener.process.stdin = None
+        eventually(lambda: len(fake.messages) >= 3)
+        listener.wait(lambda e: e.get("event") == "trouble")
+    assert [m["text"] for m in fake.messages.values()] == ["first", "x" * 65536, "last"]
+
+
+def test_media_that_went_between_two_questions_do_not_block_the_mailbox(fake, alice, bob, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("text")
+    message = alice.ok("send", "bob", "--media", str(path))[-1]["message_id"]
+    alice.ok("send", "bob", "after it")
+    fake.misbehave(f"GET /message/{message}/media", status=410, error={"code": "gone", "reason": "deleted"})
+    got = bob.ok("inbox")
+    assert [m.get("gone") for m in got] == [True, None] and got[1]["message_text"] == "after it"
+
+
+def test_a_file_does_not_take_the_place_of_another(fake, alice, bob, tmp_path):
+    """Ids are chosen by who sends: two that end alike must not end in one file."""
+    for n, head in enumerate(["018f0000-0000-7000-8000-0000", "018f0001-0000-7000-8000-0000"]):
+        path = tmp_path / "a.txt"
+        path.write_text(f"text {n}")
+        alice.ok("send", "bob", "--media", str(path))
+        (message,) = [m for m in fake.messages.values() if m["answer"]["seq"] == n + 1]
+        entry = next(e for d in fake.devices.values() for e in d.entries if e.get("seq") == n + 1 and d.user_id == "bob")
+        del fake.messages[message["answer"]["message_id"]]
+        entry["message_id"] = message["answer"]["message_id"] = head + "1234abcd"
+        fake.messages[head + "1234abcd"] = message
+    paths = [m["media_path"] for m in bob.ok("inbox")]
+    assert [open(p, encoding="ascii").read() for p in paths] == ["text 0", "text 1"]
+
+
+def test_what_the_service_says_cannot_play_with_the_terminal(fake, alice, bob):
+    fake.misbehave("POST /sessions", status=403, error={"code": "forbidden", "reason": "\x1b]0;pwned\x07"})
+    done = alice.run("login", "alice")
+    assert done.returncode == 1 and "\x1b" not in done.stderr and "?]0;pwned?" in done.stderr
