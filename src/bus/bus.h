@@ -40,6 +40,7 @@ struct bus_options {
     const char *url; // "embedded:" only, in this version
     struct io *io;   // embedded: rooted at the data directory; the journal is its journal/
     uint64_t memory_budget;
+    uint64_t low_water_bytes; // embedded: nothing is published below so much free disk, 0: the journal's default
 };
 
 enum err bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);

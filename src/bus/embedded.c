@@ -153,7 +153,7 @@ static const struct bus_vtable vtable = {
 };
 
 static enum err start(struct embedded *b, const struct bus_options *o, struct error *e) {
-    struct journal_options journal = {.dir = JOURNAL_DIR};
+    struct journal_options journal = {.dir = JOURNAL_DIR, .low_water_bytes = o->low_water_bytes};
     struct engine_options options = {.journal = &journal, .memory_budget = o->memory_budget};
     enum err code = engine_open(&b->engine, o->io, &options, e);
     if (code) return code;

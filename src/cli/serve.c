@@ -144,7 +144,8 @@ static enum err open_stores(struct server *s, struct error *e) {
     if (err == ERR_OK) err = datastore_open(&s->datastore, s->loop, media, e);
     if (err != ERR_OK) return err;
     datastore_low_water(s->datastore, s->low_water);
-    struct bus_options b = {.url = "embedded:", .io = s->io};
+    // The bus goes on for longer than the database: what was accepted must still reach mailboxes, to be let go of.
+    struct bus_options b = {.url = "embedded:", .io = s->io, .low_water_bytes = s->low_water / 2};
     return bus_open(&s->bus, s->loop, &b, e);
 }
 
