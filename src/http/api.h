@@ -6,6 +6,7 @@
 struct buf;
 struct chat_accepted;
 struct chat_content;
+struct http;
 struct chat_entry;
 struct request;
 
@@ -34,6 +35,7 @@ void api_static(struct request *r); // "/" and, when no route fits, the other fi
 // Fields that HTTP and WebSocket share, written into an open object.
 void api_write_accepted(struct buf *b, const struct chat_accepted *a);
 void api_write_content(struct buf *b, const struct chat_content *c);
+void api_polls_end(struct http *h);                                  // answered at once, as if their time were over
 void api_write_entry(struct buf *b, const struct chat_entry *entry); // the whole object
 
 #endif

@@ -50,6 +50,7 @@ static void on_entries(void *arg, const struct error *error, const struct chat_e
     struct request *r = arg;
     r->stream = NULL;
     r->on_gone = NULL;
+    list_remove(&r->streaming);
     if (error != NULL) {
         request_fail(r, error);
         return;
@@ -76,7 +77,17 @@ void api_mailbox(struct request *r) {
         return;
     uint32_t wait_ms = (uint32_t)wait_s * 1000;
     r->stream = chat_mailbox(r->http->o.chat, &r->who, after, (uint32_t)limit, wait_ms, on_entries, r);
-    if (r->stream != NULL) r->on_gone = poll_gone;
+    if (r->stream == NULL) return;
+    r->on_gone = poll_gone;
+    list_push_back(&r->http->polls, &r->streaming);
+}
+
+void api_polls_end(struct http *h) {
+    LIST_EACH_SAFE(&h->polls, at) {
+        struct request *r = LIST_ITEM(at, struct request, streaming);
+        chat_poll_cancel(r->stream);
+        on_entries(r, NULL, NULL, 0, true);
+    }
 }
 
 static void on_acked(void *arg, const struct error *error) {

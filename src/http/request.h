@@ -16,7 +16,7 @@
 
 struct request {
     struct http *http;
-    struct list_node streaming; // in http's streams
+    struct list_node streaming; // in http's streams or polls
     struct conn *conn;
     struct lws *wsi; // NULL: the peer has gone
     const struct route *route;

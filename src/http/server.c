@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "http/api.h"
 #include "http/request.h"
 #include "http/socket.h"
 #include "http/upgrade.h"
@@ -207,6 +208,7 @@ enum err http_new(struct http **out, const struct http_options *o, struct error 
     h->o = *o;
     set_defaults(&h->o);
     list_init(&h->streams);
+    list_init(&h->polls);
     list_init(&h->sockets);
     list_init(&h->dirty);
     list_init(&h->free_calls);
@@ -250,6 +252,7 @@ void http_drain(struct http *h, uint32_t limit_ms, void (*done)(void *arg), void
     h->drain_until_ms = loop_now_ms(h->o.loop) + limit_ms;
     h->drain_timer.fn = look_drained;
     sockets_close_all(h, CLOSE_GOING_AWAY, "going away");
+    api_polls_end(h);
     loop_timer_start(h->o.loop, &h->drain_timer, DRAIN_LOOK_MS);
 }
 

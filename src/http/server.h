@@ -48,6 +48,7 @@ struct http {
     struct rates device_rates, address_rates;
     struct address_counts addresses;
 
+    struct list polls;       // requests that wait for something in a mailbox
     struct list streams;     // requests whose answer is being streamed
     struct list sockets;     // all
     struct list dirty;       // those with frames to write

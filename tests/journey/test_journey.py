@@ -1,5 +1,7 @@
 """The journey of a message as its users meet it, over HTTP and over the WebSocket."""
 import hashlib
+import threading
+import time
 
 import pytest
 
@@ -116,6 +118,20 @@ def test_a_long_poll_is_answered_when_something_comes(server, people):
     alice.send(conversation, "wake up")
     thread.join(10)
     assert [e["type"] for e in result["page"]["entries"]] == ["message"]
+
+
+def test_a_long_poll_does_not_hold_up_the_end():
+    with Server() as server:
+        alice = server.new_user("alice")
+        answers = []
+        poll = threading.Thread(target=lambda: answers.append(alice.call("GET", "/mailbox?wait=60")))
+        poll.start()
+        eventually(lambda: server.metrics()["barid_http_requests_open"] > 1)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 3
+        poll.join()
+        assert answers[0].json() == {"entries": [], "drained": True}
 
 
 def test_media_travels_whole_and_in_parts(people):
