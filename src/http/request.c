@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "http/api.h"
+#include "http/upgrade.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,6 +149,19 @@ static bool find_route(struct request *r, const char *method) {
     return false;
 }
 
+// A page of another origin can have its visitor's browser post here without asking; where no token is wanted it must
+// not register anybody, or use up the tries of a log-in.
+static bool origin_is_ours(struct request *r, const char *method) {
+    char origin[256], host[256];
+    if ((r->route->flags & (ROUTE_AUTH | ROUTE_FREE)) || strcmp(method, "POST") != 0) return true;
+    if (lws_hdr_total_length(r->wsi, WSI_TOKEN_ORIGIN) <= 0) return true;
+    if (request_header(r, WSI_TOKEN_ORIGIN, origin, sizeof origin) &&
+        request_header(r, WSI_TOKEN_HOST, host, sizeof host) && upgrade_origin_matches(origin, host))
+        return true;
+    fail_now(r, 403, "forbidden", "the page is from another origin");
+    return false;
+}
+
 // ---- going on -------------------------------------------------------------------------------------------
 
 static bool device_has_tokens(struct request *r) {
@@ -220,7 +234,8 @@ static void start(struct request *r) {
         request_fail_with(r, 404, "not_found", "no such path", "");
         return;
     }
-    if (!find_route(r, method) || !length_is_allowed(r) || !address_has_tokens(r)) return;
+    if (!find_route(r, method) || !origin_is_ours(r, method)) return;
+    if (!length_is_allowed(r) || !address_has_tokens(r)) return;
     if (r->route->flags & ROUTE_AUTH) authenticate(r);
     if (r->answered) return;
     if (!r->body_complete) expect_continue(r);

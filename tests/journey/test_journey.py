@@ -1,9 +1,11 @@
 """The journey of a message as its users meet it, over HTTP and over the WebSocket."""
 import hashlib
+import json
 import threading
 import time
 
 import pytest
+import requests
 
 from support.server import ApiError, Server, eventually, new_id
 
@@ -118,6 +120,17 @@ def test_a_long_poll_is_answered_when_something_comes(server, people):
     alice.send(conversation, "wake up")
     thread.join(10)
     assert [e["type"] for e in result["page"]["entries"]] == ["message"]
+
+
+def test_a_page_of_another_origin_registers_nobody(server):
+    def post(path, origin):
+        body = {"user_id": f"visitor{COUNT[0]}", "password": "correct horse"}
+        return requests.post(server.url + path, data=json.dumps(body), timeout=10,
+                             headers={"Content-Type": "text/plain", **({"Origin": origin} if origin else {})})
+    for origin in ("http://evil.example", "null", server.url.replace("http", "ftp") + "0"):
+        assert post("/users", origin).status_code == post("/sessions", origin).status_code == 403, origin
+    assert post("/users", server.url).status_code == 201
+    assert post("/sessions", None).status_code == 201
 
 
 def test_a_long_poll_does_not_hold_up_the_end():
