@@ -219,6 +219,7 @@ struct worker *worker_new(struct loop *loop, struct db *db, bool writes, worker_
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->wake, NULL);
     if (pthread_create(&w->thread, NULL, worker_main, w)) die("no thread for the database");
+    pthread_setname_np(w->thread, writes ? "barid-db-write" : "barid-db-read");
     return w;
 }
 

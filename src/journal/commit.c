@@ -149,6 +149,7 @@ static enum err start_thread(struct commit *c) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int rc = pthread_create(&c->thread, NULL, commit_main, c);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc == 0) pthread_setname_np(c->thread, "barid-journal");
     return rc == 0 ? ERR_OK : ERR_LIMIT;
 }
 
