@@ -92,9 +92,9 @@ static enum err move_pin(struct engine *e, uint32_t h) {
     struct journal_ref ref, old = p->ref;
     enum err code = ERR_OK;
     switch (p->kind) {
-    case PIN_QUEUE: code = write_queue(e, p->owner, JOURNAL_URGENT, old.segment, &ref); break;
-    case PIN_EXCHANGE: code = write_exchange(e, p->owner, JOURNAL_URGENT, old.segment, &ref); break;
-    case PIN_BINDING: code = write_binding(e, p->owner, JOURNAL_URGENT, old.segment, &ref); break;
+    case PIN_QUEUE: code = write_queue(e, p->owner, old.segment, &ref); break;
+    case PIN_EXCHANGE: code = write_exchange(e, p->owner, old.segment, &ref); break;
+    case PIN_BINDING: code = write_binding(e, p->owner, old.segment, &ref); break;
     case PIN_DEDUPE: code = copy_raw(e, p, &ref); break;
     }
     if (code) return code;

@@ -49,7 +49,7 @@ enum err engine_exchange_declare(struct engine *e, const char *name, enum exchan
     struct exchange fresh = {.name = (char *)name, .type = type};
     struct journal_ref ref;
     if (durable) {
-        enum err code = write_exchange(e, &fresh, 0, 0, &ref);
+        enum err code = write_exchange(e, &fresh, 0, &ref);
         if (code) return error_set(err, code, "exchange %s was not declared: %s", name, err_text(code));
     }
     x = exchange_new(e, name, type, durable);
@@ -144,7 +144,7 @@ enum err engine_bind(struct engine *e, const char *exchange, const char *queue, 
     struct binding *b = binding_new(e, x, q, key);
     if (x->durable && q->options.durable) {
         struct journal_ref ref;
-        code = write_binding(e, b, 0, 0, &ref);
+        code = write_binding(e, b, 0, &ref);
         if (code) {
             binding_remove(e, b, false);
             return error_set(err, code, "queue %s was not bound: %s", queue, err_text(code));

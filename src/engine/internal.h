@@ -302,11 +302,11 @@ static inline struct pin *pin_at(const struct engine *e, uint32_t h) { return sl
 void pin_move(struct engine *e, uint32_t pin, const struct journal_ref *ref);
 void pin_drop(struct engine *e, uint32_t pin, bool record);
 void pin_due(struct engine *e, uint32_t pin);
-enum err write_queue(struct engine *e, const struct queue *q, unsigned flags, uint32_t refers_to,
+enum err write_queue(struct engine *e, const struct queue *q, uint32_t refers_to,
                      struct journal_ref *ref);
-enum err write_exchange(struct engine *e, const struct exchange *x, unsigned flags, uint32_t refers_to,
+enum err write_exchange(struct engine *e, const struct exchange *x, uint32_t refers_to,
                         struct journal_ref *ref);
-enum err write_binding(struct engine *e, const struct binding *b, unsigned flags, uint32_t refers_to,
+enum err write_binding(struct engine *e, const struct binding *b, uint32_t refers_to,
                        struct journal_ref *ref);
 
 // ---- publish.c

@@ -88,7 +88,7 @@ enum err engine_queue_declare(struct engine *e, const char *name, const struct q
     struct queue fresh = {.name = (char *)name, .id = e->next_queue_id, .options = *o};
     struct journal_ref ref;
     if (o->durable) {
-        code = write_queue(e, &fresh, 0, 0, &ref);
+        code = write_queue(e, &fresh, 0, &ref);
         if (code) return error_set(err, code, "queue %s was not declared: %s", name, err_text(code));
     }
     q = queue_new(e, name, e->next_queue_id++);
