@@ -185,12 +185,15 @@ void web_call(struct web *h, const char *method, const char *path, const json_t 
     free(text);
 }
 
-// A header's value may not hold control characters; the service makes the name safe in all other respects.
+// The service takes %XX for a byte (api_upload.c) and makes the name safe in all other respects.
 static void add_filename(struct web *h, const char *filename) {
-    char line[320] = "X-Filename: ";
+    char line[1024] = "X-Filename: ";
     size_t at = strlen(line);
-    for (const char *c = filename; *c && at < sizeof line - 1; c++)
-        line[at++] = (unsigned char)*c < 0x20 || *c == 0x7f ? '_' : *c;
+    for (const char *c = filename; *c && at < sizeof line - 4; c++) {
+        bool plain = (unsigned char)*c > 0x20 && *c != 0x7f && *c != '%';
+        if (plain) line[at++] = *c;
+        else at += (size_t)snprintf(line + at, sizeof line - at, "%%%02X", (unsigned char)*c);
+    }
     line[at] = 0;
     add_header(h, line);
 }

@@ -243,6 +243,13 @@ def copies(terminal):
     return found
 
 
+def test_a_percent_sign_in_a_file_name_is_one(fake, alice, bob, tmp_path):
+    path = tmp_path / "50%25 off.png"
+    path.write_bytes(b"a picture")
+    alice.ok("send", "bob", "--media", str(path))
+    assert bob.ok("inbox")[0]["filename"] == "50%25 off.png"
+
+
 @pytest.mark.parametrize("what", ["changed", "deleted"])
 def test_what_happens_to_the_original_does_not_matter(fake, alice, bob, tmp_path, what):
     path, data = tmp_path / "a.bin", os.urandom(1_000_000)

@@ -16,6 +16,7 @@ import hashlib
 import json
 import threading
 import uuid
+from urllib.parse import unquote
 
 from aiohttp import WSMsgType, web
 
@@ -256,7 +257,7 @@ class FakeServer:
         data = await request.read()
         ticket = uuid.uuid4().hex * 2
         self.tickets[ticket] = {"data": data, "media_type": request.content_type,
-                                "filename": request.headers.get("X-Filename"),
+                                "filename": unquote(request.headers["X-Filename"]) if "X-Filename" in request.headers else None,
                                 "sha256": hashlib.sha256(data).hexdigest()}
         return 201, {"ticket": ticket, "bytes": len(data), "sha256": self.tickets[ticket]["sha256"]}
 
