@@ -48,7 +48,8 @@ SANITIZER_ENVIRONMENT = {
 }
 SLOWER = {"build": 1, "build-clang": 1, "build-asan": 4, "build-tsan": 8}  # time limits are multiplied by this
 SUITE_SECONDS = 1800
-FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", 20))  # a target
+FUZZ_RUNS = 20000  # a target; the same inputs every time, so that a change fails and not a day
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", 0))  # instead: so long, with new inputs each time
 SEEDS_ALL, SEEDS_CHECK, SEEDS_SANITIZED = 500, 20, 30
 
 
@@ -219,9 +220,10 @@ def fuzz(directory):
         name = os.path.splitext(os.path.basename(source))[0]
         corpus = os.path.join(ROOT, "tests", "fuzz", name[len("fuzz_"):])
         with tempfile.TemporaryDirectory(prefix="barid-fuzz-") as fresh:
-            command = [os.path.join(ROOT, directory, "tests", "fuzz", name), f"-max_total_time={FUZZ_SECONDS}",
+            effort = [f"-max_total_time={FUZZ_SECONDS}"] if FUZZ_SECONDS else ["-seed=1", f"-runs={FUZZ_RUNS}"]
+            command = [os.path.join(ROOT, directory, "tests", "fuzz", name), *effort,
                        "-timeout=10", "-max_len=4096", f"-artifact_prefix={found}/{name}-", fresh, corpus]
-            status, out = run(command, FUZZ_SECONDS + 120, SANITIZER_ENVIRONMENT)
+            status, out = run(command, FUZZ_SECONDS + 300, SANITIZER_ENVIRONMENT)
         if status == 0:
             result.passed += 1
         else:

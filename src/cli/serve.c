@@ -27,9 +27,10 @@
 #include <sys/resource.h>
 #include <uv.h>
 
-#define DRAIN_MS     5000
-#define FILES_BESIDE 1024 // open files besides connections
-#define PATH_TEXT    4096
+#define BUS_LOW_WATER_MAX (UINT64_C(64) << 20)
+#define DRAIN_MS          5000
+#define FILES_BESIDE      1024 // open files besides connections
+#define PATH_TEXT         4096
 
 static const struct setting settings[] = {
     {"data", "DIR", "./data", "where everything is kept"},
@@ -145,7 +146,8 @@ static enum err open_stores(struct server *s, struct error *e) {
     if (err != ERR_OK) return err;
     datastore_low_water(s->datastore, s->low_water);
     // The bus goes on for longer than the database: what was accepted must still reach mailboxes, to be let go of.
-    struct bus_options b = {.url = "embedded:", .io = s->io, .low_water_bytes = s->low_water / 2};
+    uint64_t bus_low_water = s->low_water / 4 < BUS_LOW_WATER_MAX ? s->low_water / 4 : BUS_LOW_WATER_MAX;
+    struct bus_options b = {.url = "embedded:", .io = s->io, .low_water_bytes = bus_low_water};
     return bus_open(&s->bus, s->loop, &b, e);
 }
 
