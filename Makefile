@@ -32,10 +32,11 @@ check: ## the quick part: build, unit tests, structure, 20 simulator seeds; unde
 	@tools/deps.sh check
 	@$(PYTHON) tools/run_tests.py check
 
-nightly: all ## long: a thousand kill -9 under load, and five thousand simulator seeds
+nightly: all ## long: a thousand kill -9 under load, five thousand simulator seeds, fuzzing
 	@tools/deps.sh test
 	@BARID_KILL_CYCLES=1000 BARID=$(CURDIR)/$(BUILD)/barid $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/faults/test_kill_cycles.py
 	@$(PYTHON) tools/run_tests.py --seeds 5000 sim
+	@FUZZ_SECONDS=600 $(PYTHON) tools/run_tests.py fuzz
 
 sim: all ## the simulator alone: make sim SEEDS=5000
 	@tools/deps.sh check
