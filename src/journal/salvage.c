@@ -213,7 +213,7 @@ static enum err lost_frame(struct seg_walk *sw, uint64_t *at, uint64_t used, uin
     }
     uint64_t end = has_next ? next : end_of_records(sw, record, next);
     uint64_t between = *at + FRAME_BYTES;
-    if (end - between > 0 && end - between < RECORD_BYTES) return hopeless(sw, *at);
+    if (end < between || (end > between && end - between < RECORD_BYTES)) return hopeless(sw, *at);
     f.bytes = (uint32_t)(end - *at);
     enum err err = lost(sw, *at, between, "the head of a batch; its records are looked for one by one");
     if (err == ERR_OK && repairing(sw)) err = write_frame(sw, *at, &f);
