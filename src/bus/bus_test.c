@@ -34,8 +34,8 @@ struct handler {
     struct bus_subscription *subscription;
     struct got got[512];
     uint32_t n;
-    int retry_first; // so often the body "poison" is given back
-    bool hold, unordered;       // settle nothing
+    int retry_first;      // so often the body "poison" is given back
+    bool hold, unordered; // settle nothing
 };
 
 static void out_of_patience(struct loop_timer *t) { fail_msg("nothing happened for too long"); }

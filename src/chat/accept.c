@@ -77,7 +77,8 @@ static enum err insert_message(struct db *db, struct accept *op) {
     db_bind_int(s, 10, op->now);
     db_bind_int(s, 11, op->members - 1);
     if (row(s, &err)) op->mid = db_int(s, 0);
-    while (err == ERR_OK && op->mid != 0 && row(s, &err)) {}
+    while (err == ERR_OK && op->mid != 0 && row(s, &err)) {
+    }
     return err;
 }
 

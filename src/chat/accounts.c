@@ -141,8 +141,7 @@ static void get_answer(struct op *base, enum err err) {
 
 static void get_release(struct op *base) { free(((struct user_get *)base)->dids); }
 
-void chat_user_get(struct chat *c, const struct chat_actor *who, const char *user_id, chat_user_fn *done,
-                   void *arg) {
+void chat_user_get(struct chat *c, const struct chat_actor *who, const char *user_id, chat_user_fn *done, void *arg) {
     struct user_get *op = op_new(c, sizeof *op, get_run, get_answer);
     op->op.unit.read_only = true;
     op->op.release = get_release;

@@ -35,8 +35,7 @@ static enum err let_go(struct db *db, int64_t did, uint64_t cursor) {
 static enum err batch_run(struct db *db, struct db_unit *u) {
     struct ack_op *op = (struct ack_op *)u;
     enum err err = ERR_OK;
-    for (size_t i = 0; i < op->n && err == ERR_OK; i++)
-        err = let_go(db, op->acks[i].did, op->acks[i].cursor);
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = let_go(db, op->acks[i].did, op->acks[i].cursor);
     return err;
 }
 
@@ -96,8 +95,7 @@ static enum err request_run(struct db *db, struct db_unit *u) {
     struct db_stmt *s = db_prepare(db, &last);
     db_bind_int(s, 1, r->did);
     if (!row(s, &err)) return err != ERR_OK ? err : ERR_UNAUTHORIZED;
-    if (r->cursor > (uint64_t)db_int(s, 0))
-        return error_field(db_error(db), "cursor", "is beyond the last entry");
+    if (r->cursor > (uint64_t)db_int(s, 0)) return error_field(db_error(db), "cursor", "is beyond the last entry");
     return let_go(db, r->did, r->cursor);
 }
 
@@ -106,8 +104,7 @@ static void request_answer(struct op *op, enum err err) {
     r->done(r->arg, op_error(op, err));
 }
 
-void chat_mailbox_ack(struct chat *c, const struct chat_actor *who, uint64_t cursor, chat_done_fn *done,
-                      void *arg) {
+void chat_mailbox_ack(struct chat *c, const struct chat_actor *who, uint64_t cursor, chat_done_fn *done, void *arg) {
     struct ack_request *r = op_new(c, sizeof *r, request_run, request_answer);
     r->op.unit.frees_space = true;
     r->did = who->did;

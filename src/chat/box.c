@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 
-struct box *box_find(struct chat *c, int64_t did) { return map_get(&c->boxes, &did, sizeof did); }
+struct box *box_find(struct chat *c, int64_t did) {
+    return map_get(&c->boxes, &did, sizeof did);
+}
 
 struct box *box_get(struct chat *c, int64_t did) {
     struct box *b = box_find(c, did);

@@ -53,8 +53,7 @@ enum err chat_new(struct chat **out, const struct chat_options *o, struct error 
     c->refs = 1;
     randombytes_buf(&c->map_seed, sizeof c->map_seed);
     parts_new(c);
-    struct outbox_options out_options = {
-        .loop = o->loop, .io = o->io, .database = o->database, .bus = o->bus};
+    struct outbox_options out_options = {.loop = o->loop, .io = o->io, .database = o->database, .bus = o->bus};
     enum err err = outbox_new(&c->outbox, &out_options, e);
     if (err == ERR_OK) err = queueing_start(c, e);
     if (err != ERR_OK) {

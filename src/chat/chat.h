@@ -47,7 +47,7 @@ enum err chat_new(struct chat **out, const struct chat_options *o, struct error 
 // closed before the loop runs again: what is under way ends with them.
 void chat_free(struct chat *c);
 
-#define CHAT_TEXT_MAX (64 * 1024)
+#define CHAT_TEXT_MAX   (64 * 1024)
 #define CHAT_TOKEN_TEXT 65 // 64 hex characters (256 bits) and NUL
 
 // ---- who is calling -------------------------------------------------------------------------------------
@@ -73,8 +73,7 @@ typedef void chat_user_fn(void *arg, const struct error *error, const struct cha
 // Rules: name_valid(user_id); password 8..1024 bytes; display_name up to 200 bytes of UTF-8.
 void chat_user_add(struct chat *c, const char *user_id, const char *password, const char *display_name,
                    chat_user_fn *done, void *arg);
-void chat_user_get(struct chat *c, const struct chat_actor *who, const char *user_id, chat_user_fn *done,
-                   void *arg);
+void chat_user_get(struct chat *c, const struct chat_actor *who, const char *user_id, chat_user_fn *done, void *arg);
 
 struct chat_session {
     const char *token, *user_id;
@@ -102,15 +101,12 @@ struct chat_conversation {
 };
 typedef void chat_conversation_fn(void *arg, const struct error *error, const struct chat_conversation *ok);
 // The caller is a member whether named or not. Unknown members: ERR_INVALID, field "members".
-void chat_conversation_add(struct chat *c, const struct chat_actor *who, const char *conversation_id,
-                           const char *title, const char *const *members, size_t n,
-                           chat_conversation_fn *done, void *arg);
+void chat_conversation_add(struct chat *c, const struct chat_actor *who, const char *conversation_id, const char *title,
+                           const char *const *members, size_t n, chat_conversation_fn *done, void *arg);
 void chat_conversation_get(struct chat *c, const struct chat_actor *who, const char *conversation_id,
                            chat_conversation_fn *done, void *arg);
-typedef void chat_conversations_fn(void *arg, const struct error *error, const struct chat_conversation *ok,
-                                   size_t n);
-void chat_conversation_list(struct chat *c, const struct chat_actor *who, chat_conversations_fn *done,
-                            void *arg);
+typedef void chat_conversations_fn(void *arg, const struct error *error, const struct chat_conversation *ok, size_t n);
+void chat_conversation_list(struct chat *c, const struct chat_actor *who, chat_conversations_fn *done, void *arg);
 
 // ---- the journey ----------------------------------------------------------------------------------------
 
@@ -120,7 +116,7 @@ struct chat_send {
     const char *by_user_id;
     const char *text; // or NULL and `ticket`
     size_t text_length;
-    const char *ticket; // from chat_upload
+    const char *ticket;    // from chat_upload
     int64_t created_at_ms; // sender's own clock, 0: not told; kept for the journey's first point
 };
 struct chat_accepted {
@@ -133,8 +129,8 @@ struct chat_accepted {
 typedef void chat_accepted_fn(void *arg, const struct error *error, const struct chat_accepted *ok);
 // Validation: ERR_INVALID with the field; a conversation that is not the caller's: ERR_NOT_FOUND; the same id
 // with other content or another sender: ERR_CONFLICT; ERR_FULL, ERR_BUSY: try again later.
-void chat_send(struct chat *c, const struct chat_actor *who, const struct chat_send *m,
-               chat_accepted_fn *done, void *arg);
+void chat_send(struct chat *c, const struct chat_actor *who, const struct chat_send *m, chat_accepted_fn *done,
+               void *arg);
 
 enum chat_kind { CHAT_TEXT, CHAT_MEDIA };
 struct chat_content {
@@ -151,12 +147,12 @@ struct chat_content {
 };
 typedef void chat_content_fn(void *arg, const struct error *error, const struct chat_content *ok);
 // To its recipients and its sender; ERR_GONE after deletion, ERR_NOT_FOUND to anyone else.
-void chat_content_get(struct chat *c, const struct chat_actor *who, const struct id *message_id,
-                      chat_content_fn *done, void *arg);
+void chat_content_get(struct chat *c, const struct chat_actor *who, const struct id *message_id, chat_content_fn *done,
+                      void *arg);
 
 // Monotonic and idempotent. Only a recipient's device may say so: others get ERR_NOT_FOUND. read implies received.
-void chat_received(struct chat *c, const struct chat_actor *who, const struct id *message_id,
-                   chat_done_fn *done, void *arg);
+void chat_received(struct chat *c, const struct chat_actor *who, const struct id *message_id, chat_done_fn *done,
+                   void *arg);
 void chat_read(struct chat *c, const struct chat_actor *who, const struct id *message_id, chat_done_fn *done,
                void *arg);
 
@@ -164,15 +160,15 @@ struct chat_point {
     const char *point; // "created", "accepted", "published", "queued", "notified", "received", "deleted", "read",
                        // "retried", "parked", "expired"
     int64_t at_ms;
-    const char *user_id;  // NULL: none
+    const char *user_id; // NULL: none
     bool has_device;
     struct id device_id;
     const char *detail; // NULL: none
 };
 typedef void chat_journey_fn(void *arg, const struct error *error, const struct id *message_id,
                              const struct chat_point *points, size_t n);
-void chat_journey(struct chat *c, const struct chat_actor *who, const struct id *message_id,
-                  chat_journey_fn *done, void *arg);
+void chat_journey(struct chat *c, const struct chat_actor *who, const struct id *message_id, chat_journey_fn *done,
+                  void *arg);
 
 // ---- media ----------------------------------------------------------------------------------------------
 
@@ -186,9 +182,9 @@ struct chat_ticket {
 };
 typedef void chat_upload_opened_fn(void *arg, const struct error *error, struct chat_upload *ok);
 typedef void chat_ticket_fn(void *arg, const struct error *error, const struct chat_ticket *ok);
-void chat_upload_open(struct chat *c, const struct chat_actor *who, const char *media_type,
-                      const char *filename, uint64_t expected_bytes /* 0: unknown */,
-                      chat_upload_opened_fn *done, void *arg); // checks the quota
+void chat_upload_open(struct chat *c, const struct chat_actor *who, const char *media_type, const char *filename,
+                      uint64_t expected_bytes /* 0: unknown */, chat_upload_opened_fn *done,
+                      void *arg); // checks the quota
 void chat_upload_write(struct chat_upload *u, const void *data, size_t n, chat_done_fn *done, void *arg);
 void chat_upload_finish(struct chat_upload *u, chat_ticket_fn *done, void *arg);
 void chat_upload_abort(struct chat_upload *u);
@@ -217,8 +213,7 @@ struct chat_poll *chat_mailbox(struct chat *c, const struct chat_actor *who, uin
                                uint32_t wait_ms, chat_mailbox_fn *done, void *arg);
 void chat_poll_cancel(struct chat_poll *p);
 // The device has stored everything up to the cursor: those entries go. A cursor beyond the last entry: ERR_INVALID.
-void chat_mailbox_ack(struct chat *c, const struct chat_actor *who, uint64_t cursor, chat_done_fn *done,
-                      void *arg);
+void chat_mailbox_ack(struct chat *c, const struct chat_actor *who, uint64_t cursor, chat_done_fn *done, void *arg);
 
 // A connected socket of a device: replay after the cursor, then `drained`, then live. Flow control is chat's:
 // at most 256 unacked entries (or 1 MiB in flight, see `in_flight`); beyond that it waits for acks. One link a
@@ -233,15 +228,14 @@ struct chat_link_events {
     // Bytes written to the socket but not yet taken by the peer's system, 0 when unknown.
     uint64_t (*in_flight)(void *arg);
 };
-struct chat_link *chat_attach(struct chat *c, const struct chat_actor *who, uint64_t after,
-                              const char *address, const struct chat_link_events *events, void *arg);
+struct chat_link *chat_attach(struct chat *c, const struct chat_actor *who, uint64_t after, const char *address,
+                              const struct chat_link_events *events, void *arg);
 void chat_link_ack(struct chat_link *l, uint64_t cursor); // no answer; a cursor beyond what was sent is ignored
 void chat_detach(struct chat_link *l);
 
 // Presence, for operations: calls each for every connected device.
 void chat_each_link(struct chat *c,
-                    void (*each)(void *arg, const struct chat_actor *who, const char *address,
-                                 uint64_t unacked),
+                    void (*each)(void *arg, const struct chat_actor *who, const char *address, uint64_t unacked),
                     void *arg);
 
 struct chat_stats {

@@ -1,17 +1,15 @@
 // What a journey costs below the socket: chat_bench [JOURNEYS [IN_FLIGHT]].
 //
-// Pairs of devices in one process, on the real database, bus and journal in a temporary directory. Every message is sent,
-// shown, fetched, received, read and acknowledged by both sides. Prints journeys a second and the processor time a
-// journey took, by thread: on a busy machine the second is the number to look at.
+// Pairs of devices in one process, on the real database, bus and journal in a temporary directory. Every message is
+// sent, shown, fetched, received, read and acknowledged by both sides. Prints journeys a second and the processor time
+// a journey took, by thread: on a busy machine the second is the number to look at.
 #include "chat/chat_fixture.h"
 
 #include "base/assert.h"
 #include "base/io.h"
+#include "base/test.h"
 
 #include <dirent.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +118,8 @@ static size_t thread_ticks(unsigned long ticks[THREADS_MAX]) {
         if (f == NULL) continue;
         unsigned long user = 0, kernel = 0;
         if (fgets(line, sizeof line, f) != NULL)
-            (void)sscanf(strrchr(line, ')') + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel);
+            (void)sscanf(strrchr(line, ')') + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+                         &kernel);
         ticks[n++] = user + kernel;
         fclose(f);
     }
@@ -134,12 +133,10 @@ int main(int argc, char **argv) {
     void *state = NULL;
     if (fixture_setup(&state) != 0) return 1;
     b.f = state;
-    for (int i = 0; i < PAIRS; i++)
-        pair_start(&b, i);
+    for (int i = 0; i < PAIRS; i++) pair_start(&b, i);
     size_t n = thread_ticks(before);
     uint64_t from = io_monotonic_ns(b.f->disk);
-    for (unsigned long i = 0; i < in_flight * PAIRS; i++)
-        start(&b.pairs[i % PAIRS]);
+    for (unsigned long i = 0; i < in_flight * PAIRS; i++) start(&b.pairs[i % PAIRS]);
     run_until(b.f, is_complete, &b);
     double seconds = (double)(io_monotonic_ns(b.f->disk) - from) / 1e9;
     double tick_us = 1e6 / (double)sysconf(_SC_CLK_TCK);

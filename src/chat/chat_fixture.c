@@ -1,10 +1,8 @@
 #include "chat/chat_fixture.h"
 
 #include "base/io.h"
+#include "base/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -246,8 +244,7 @@ void converse(struct fixture *f, const struct chat_actor *who, const char *conve
     const char *members[64];
     size_t n = 0;
     snprintf(names, sizeof names, "%s", others);
-    for (char *at = strtok_r(names, " ", &save); at != NULL; at = strtok_r(NULL, " ", &save))
-        members[n++] = at;
+    for (char *at = strtok_r(names, " ", &save); at != NULL; at = strtok_r(NULL, " ", &save)) members[n++] = at;
     chat_conversation_add(f->chat, who, conversation_id, NULL, members, n, done_conversation, &c);
     wait_for(&c);
     if (c.err != ERR_OK) fail_msg("%s: %s", c.field, c.text);
@@ -255,7 +252,9 @@ void converse(struct fixture *f, const struct chat_actor *who, const char *conve
 
 // ---- messages -------------------------------------------------------------------------------------------
 
-struct id new_id(struct fixture *f) { return id_new(f->clock); }
+struct id new_id(struct fixture *f) {
+    return id_new(f->clock);
+}
 
 static void done_accepted(void *arg, const struct error *error, const struct chat_accepted *ok) {
     struct call *c = arg;
@@ -293,10 +292,8 @@ struct sent send_text(struct fixture *f, const struct chat_actor *who, const cha
 
 struct sent send_media(struct fixture *f, const struct chat_actor *who, const char *conversation_id,
                        const struct id *message_id, const char *ticket) {
-    struct chat_send m = {.conversation_id = conversation_id,
-                          .message_id = *message_id,
-                          .by_user_id = who->user_id,
-                          .ticket = ticket};
+    struct chat_send m = {
+        .conversation_id = conversation_id, .message_id = *message_id, .by_user_id = who->user_id, .ticket = ticket};
     return send_request(f, who, &m);
 }
 
@@ -386,8 +383,7 @@ static void done_mailbox(void *arg, const struct error *error, const struct chat
     struct page_seen *out = c->out;
     out->n = n;
     out->drained = drained;
-    for (size_t i = 0; i < n; i++)
-        out->entries[i] = entry_of(&entries[i]);
+    for (size_t i = 0; i < n; i++) out->entries[i] = entry_of(&entries[i]);
     answered(c, error);
 }
 
@@ -529,7 +525,7 @@ static enum err query_run(struct db *db, struct db_unit *u) {
     struct db_stmt *s = db_prepare(db, &q->sql);
     int got = db_step(s);
     if (got == DB_ROW) q->value = db_int(s, 0);
-    return got < 0 ? (enum err)-got : ERR_OK;
+    return got < 0 ? (enum err) - got : ERR_OK;
 }
 
 static void query_done(struct db_unit *u, enum err err) {
@@ -541,8 +537,7 @@ static void query_done(struct db_unit *u, enum err err) {
 static struct query *query_of(struct fixture *f, const char *sql) {
     static struct query *known[64];
     size_t i = 0;
-    while (i < 64 && known[i] != NULL && strcmp(known[i]->sql.text, sql) != 0)
-        i++;
+    while (i < 64 && known[i] != NULL && strcmp(known[i]->sql.text, sql) != 0) i++;
     assert_true(i < 64);
     if (known[i] == NULL) {
         known[i] = calloc(1, sizeof *known[i]);

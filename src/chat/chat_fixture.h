@@ -22,7 +22,7 @@ struct fixture {
     struct chat_options options; // what the service is opened with
 };
 
-int fixture_setup(void **state);    // cmocka: *state is a struct fixture
+int fixture_setup(void **state); // cmocka: *state is a struct fixture
 int fixture_teardown(void **state);
 void fixture_open(struct fixture *f);
 void fixture_close(struct fixture *f); // open again: a restart
@@ -41,7 +41,7 @@ struct login {
 };
 enum err user_add(struct fixture *f, const char *user_id);
 struct login login_as(struct fixture *f, const char *user_id, const char *password, const struct id *device_id);
-struct login login(struct fixture *f, const char *user_id); // must work
+struct login login(struct fixture *f, const char *user_id);     // must work
 struct chat_actor join(struct fixture *f, const char *user_id); // user_add and login
 enum err logout(struct fixture *f, const struct chat_actor *who);
 enum err auth(struct fixture *f, const char *token, struct chat_actor *out);

@@ -17,8 +17,7 @@ void gone_release(struct gone *g) {
 
 void gone_apply(struct chat *c, struct gone *g) {
     c->stats.deleted += g->deleted;
-    for (size_t i = 0; i < g->n; i++)
-        removal_add(c, g->hashes[i]);
+    for (size_t i = 0; i < g->n; i++) removal_add(c, g->hashes[i]);
 }
 
 static void gone_add(struct gone *g, const void *hash) {
@@ -64,7 +63,8 @@ enum err content_remove(struct db *db, int64_t mid, struct gone *g) {
     db_bind_int(s, 1, mid);
     if (!row(s, &err)) return err; // gone already
     bool media = db_int(s, 0) != 0;
-    while (row(s, &err)) {}
+    while (row(s, &err)) {
+    }
     if (err == ERR_OK && media) err = media_drop(db, mid, g);
     if (err == ERR_OK) g->deleted++;
     return err;
@@ -144,8 +144,8 @@ static void get_answer(struct op *base, enum err err) {
 
 static void get_release(struct op *base) { free(((struct content_get *)base)->text); }
 
-void chat_content_get(struct chat *c, const struct chat_actor *who, const struct id *message_id,
-                      chat_content_fn *done, void *arg) {
+void chat_content_get(struct chat *c, const struct chat_actor *who, const struct id *message_id, chat_content_fn *done,
+                      void *arg) {
     struct content_get *op = op_new(c, sizeof *op, get_run, get_answer);
     op->op.unit.read_only = true;
     op->op.release = get_release;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define TITLE_MAX 200
-#define LIST_MAX  1000 // the newest
+#define LIST_MAX  1000  // the newest
 #define NAMES_MAX 20000 // of members in a list; the conversations that fit, but one in any case
 
 struct name {
@@ -72,14 +72,13 @@ static enum err members_read(struct db *db, struct result *r, size_t index) {
     struct db_stmt *s = db_prepare(db, &members);
     db_bind_int(s, 1, r->found[index].cid);
     r->found[index].first = r->name_count;
-    while (row(s, &err))
-        result_name(r, db_text(s, 0, NULL));
+    while (row(s, &err)) result_name(r, db_text(s, 0, NULL));
     r->found[index].count = r->name_count - r->found[index].first;
     return err;
 }
 
-#define COLUMNS                                                                                        \
-    "select v.cid, v.conversation_id, v.title, a.user_id, v.created_at, v.last_seq from conversation v " \
+#define COLUMNS                                                                                                        \
+    "select v.cid, v.conversation_id, v.title, a.user_id, v.created_at, v.last_seq from conversation v "               \
     "join account a on a.uid = v.created_by "
 
 static enum err find_for(struct db *db, const char *conversation_id, int64_t uid, struct result *r) {
@@ -98,8 +97,7 @@ static enum err find_for(struct db *db, const char *conversation_id, int64_t uid
 static void show(const struct result *r, bool existed, chat_conversations_fn *done, void *arg) {
     const char **names = chat_alloc((r->name_count + 1) * sizeof *names);
     struct chat_conversation *out = chat_alloc((r->n + 1) * sizeof *out);
-    for (size_t i = 0; i < r->name_count; i++)
-        names[i] = r->names[i].text;
+    for (size_t i = 0; i < r->name_count; i++) names[i] = r->names[i].text;
     for (size_t i = 0; i < r->n; i++) {
         const struct found *f = &r->found[i];
         out[i] = (struct chat_conversation){.conversation_id = f->id.text,
@@ -132,8 +130,8 @@ struct add {
 };
 
 static enum err member_insert(struct db *db, int64_t cid, const char *user_id) {
-    static struct db_sql insert = {
-        .text = "insert into member (cid, uid) select ?1, uid from account where user_id = ?2"};
+    static struct db_sql insert = {.text =
+                                       "insert into member (cid, uid) select ?1, uid from account where user_id = ?2"};
     struct db_stmt *s = db_prepare(db, &insert);
     db_bind_int(s, 1, cid);
     db_bind_text(s, 2, user_id);
@@ -155,7 +153,8 @@ static enum err conversation_insert(struct db *db, struct add *op, int64_t *cid)
     db_bind_int(s, 4, op->now);
     db_bind_int(s, 5, (int64_t)op->n);
     *cid = row(s, &err) ? db_int(s, 0) : 0;
-    while (err == ERR_OK && row(s, &err)) {}
+    while (err == ERR_OK && row(s, &err)) {
+    }
     return err;
 }
 
@@ -173,8 +172,7 @@ static enum err add_run(struct db *db, struct db_unit *u) {
     enum err err = conversation_insert(db, op, &cid);
     op->existed = cid == 0;
     if (!op->existed)
-        for (size_t i = 0; i < op->n && err == ERR_OK; i++)
-            err = member_insert(db, cid, op->members[i].text);
+        for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = member_insert(db, cid, op->members[i].text);
     if (err == ERR_OK) err = find_for(db, op->id.text, op->uid, &op->result);
     bool taken = err == ERR_NOT_FOUND || (err == ERR_OK && op->existed && !same(op));
     return taken ? error_set(db_error(db), ERR_CONFLICT, "a conversation %s exists already", op->id.text) : err;
@@ -245,8 +243,7 @@ static enum err derived_check(struct add *op) {
     struct error *e = &op->op.unit.error;
     if (!conversation_id_is_derived(op->id.text)) return ERR_OK;
     const char **members = chat_alloc(op->n * sizeof *members);
-    for (size_t i = 0; i < op->n; i++)
-        members[i] = op->members[i].text;
+    for (size_t i = 0; i < op->n; i++) members[i] = op->members[i].text;
     char derived[CONVERSATION_ID_DERIVED];
     conversation_id_derive(members, op->n, derived);
     free(members);
@@ -256,9 +253,8 @@ static enum err derived_check(struct add *op) {
     return ERR_OK;
 }
 
-void chat_conversation_add(struct chat *c, const struct chat_actor *who, const char *conversation_id,
-                           const char *title, const char *const *members, size_t n, chat_conversation_fn *done,
-                           void *arg) {
+void chat_conversation_add(struct chat *c, const struct chat_actor *who, const char *conversation_id, const char *title,
+                           const char *const *members, size_t n, chat_conversation_fn *done, void *arg) {
     struct add *op = op_new(c, sizeof *op, add_run, add_answer);
     op->op.release = add_release;
     op->uid = who->uid;
@@ -297,8 +293,7 @@ static enum err list_run(struct db *db, struct db_unit *u) {
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_int(s, 1, op->uid);
     db_bind_int(s, 2, LIST_MAX);
-    while (row(s, &err))
-        found_read(result_add(&op->result), s);
+    while (row(s, &err)) found_read(result_add(&op->result), s);
     struct result *r = &op->result;
     for (size_t i = 0; i < r->n && err == ERR_OK; i++) {
         err = members_read(db, r, i);

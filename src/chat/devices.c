@@ -29,17 +29,18 @@ static enum err release_user(struct db *db, int64_t uid) {
 
 enum err device_queue_pending(struct db *db, int64_t uid, int64_t did, int64_t now) {
     static struct db_sql entries = {
-        .text = "insert into mailbox (did, cursor, type, mid, by_uid, at) "
-                "select ?1, ?3 + row_number() over (order by p.mid), 0, p.mid, m.sender_uid, m.accepted_at "
-                "from (select distinct q.mid as mid from device_delivery q "
-                "join delivery x on x.mid = q.mid and x.uid = ?2 where q.open = 1 and x.received_at is null "
-                "and q.did in (select did from device where uid = ?2 and token_hash is not null union all select -?2)) p "
-                "join message m on m.mid = p.mid"};
+        .text =
+            "insert into mailbox (did, cursor, type, mid, by_uid, at) "
+            "select ?1, ?3 + row_number() over (order by p.mid), 0, p.mid, m.sender_uid, m.accepted_at "
+            "from (select distinct q.mid as mid from device_delivery q "
+            "join delivery x on x.mid = q.mid and x.uid = ?2 where q.open = 1 and x.received_at is null "
+            "and q.did in (select did from device where uid = ?2 and token_hash is not null union all select -?2)) p "
+            "join message m on m.mid = p.mid"};
     static struct db_sql advance = {.text = "update device set last_cursor = last_cursor + ?2 where did = ?1"};
-    static struct db_sql claim = {
-        .text = "insert into device_delivery (mid, did, queued_at, open) "
-                "select mid, did, ?3, 1 from mailbox where did = ?1 and cursor > ?2 "
-                "on conflict (mid, did) do update set open = 1, queued_at = excluded.queued_at"};
+    static struct db_sql claim = {.text =
+                                      "insert into device_delivery (mid, did, queued_at, open) "
+                                      "select mid, did, ?3, 1 from mailbox where did = ?1 and cursor > ?2 "
+                                      "on conflict (mid, did) do update set open = 1, queued_at = excluded.queued_at"};
     static struct db_sql count = {.text = "update message set claims = claims + 1 where mid in "
                                           "(select mid from mailbox where did = ?1 and cursor > ?2)"};
     int64_t before;
@@ -56,8 +57,7 @@ enum err device_queue_pending(struct db *db, int64_t uid, int64_t did, int64_t n
 // ---- going ----------------------------------------------------------------------------------------------
 
 static enum err has_device(struct db *db, int64_t uid, bool *yes) {
-    static struct db_sql find = {
-        .text = "select 1 from device where uid = ?1 and token_hash is not null limit 1"};
+    static struct db_sql find = {.text = "select 1 from device where uid = ?1 and token_hash is not null limit 1"};
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_int(s, 1, uid);
@@ -105,8 +105,7 @@ static enum err release_claims(struct db *db, int64_t did, int64_t now, struct g
     struct mids mids = {0};
     enum err err = RUN(db, &count, did);
     if (err == ERR_OK) err = unclaimed(db, did, &mids);
-    for (size_t i = 0; i < mids.n && err == ERR_OK; i++)
-        err = content_drop(db, mids.mid[i], now, g);
+    for (size_t i = 0; i < mids.n && err == ERR_OK; i++) err = content_drop(db, mids.mid[i], now, g);
     free(mids.mid);
     return err == ERR_OK ? RUN(db, &close, did) : err;
 }

@@ -1,9 +1,8 @@
 // Accounts and devices: registration, log-in and its limits, and what devices coming and going means for messages.
 #include "chat/chat_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "base/test.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,8 +44,7 @@ static void test_failed_logins_are_limited(void **state) {
     struct fixture *f = *state;
     user_add(f, "alice");
     user_add(f, "bob");
-    for (int i = 0; i < 10; i++)
-        assert_int_equal(login_as(f, "alice", "passwort", NULL).err, ERR_UNAUTHORIZED);
+    for (int i = 0; i < 10; i++) assert_int_equal(login_as(f, "alice", "passwort", NULL).err, ERR_UNAUTHORIZED);
     struct login limited = login_as(f, "alice", "password", NULL);
     assert_int_equal(limited.err, ERR_RATE);
     assert_in_range(strtol(limited.field, NULL, 10), 200, 300); // seconds to wait
@@ -84,8 +82,7 @@ static void test_trying_passwords_at_once_is_no_way_around_the_limit(void **stat
     struct fixture *f = *state;
     user_add(f, "alice");
     struct many m = {.f = f};
-    for (int i = 0; i < 100; i++)
-        chat_login(f->chat, "alice", "passwort", NULL, NULL, "127.0.0.1", many_login, &m);
+    for (int i = 0; i < 100; i++) chat_login(f->chat, "alice", "passwort", NULL, NULL, "127.0.0.1", many_login, &m);
     run_until(f, all_answered, &m);
     assert_int_equal(m.wrong, 10);
     assert_int_equal(m.limited, 90);
@@ -94,8 +91,7 @@ static void test_trying_passwords_at_once_is_no_way_around_the_limit(void **stat
 static void test_a_guesser_does_not_lock_out_whose_password_it_is(void **state) {
     struct fixture *f = *state;
     user_add(f, "alice");
-    for (int i = 0; i < 10; i++)
-        assert_int_equal(login_as(f, "alice", "passwort", NULL).err, ERR_UNAUTHORIZED);
+    for (int i = 0; i < 10; i++) assert_int_equal(login_as(f, "alice", "passwort", NULL).err, ERR_UNAUTHORIZED);
     assert_int_equal(login_as(f, "alice", "password", NULL).err, ERR_RATE);
     struct many m = {.f = f, .answered = 99};
     chat_login(f->chat, "alice", "password", NULL, NULL, "127.0.0.2", many_login, &m);

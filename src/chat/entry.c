@@ -60,10 +60,8 @@ enum err push_to_user(struct db *db, struct push *p, int64_t uid, int64_t by_uid
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &devices);
     db_bind_int(s, 1, uid);
-    while (row(s, &err))
-        push_add(&found, db_int(s, 0), 0);
-    for (size_t i = 0; i < found.n && err == ERR_OK; i++)
-        err = push_to(db, p, found.targets[i].did, by_uid);
+    while (row(s, &err)) push_add(&found, db_int(s, 0), 0);
+    for (size_t i = 0; i < found.n && err == ERR_OK; i++) err = push_to(db, p, found.targets[i].did, by_uid);
     push_release(&found);
     return err;
 }
@@ -125,8 +123,7 @@ static enum err page_run(struct db *db, struct db_unit *u) {
     db_bind_int(s, 1, p->did);
     db_bind_int(s, 2, (int64_t)p->after);
     db_bind_int(s, 3, p->limit);
-    while (row(s, &err))
-        entry_read(page_add(p), s);
+    while (row(s, &err)) entry_read(page_add(p), s);
     return err;
 }
 

@@ -37,11 +37,11 @@ struct page {
     int64_t did;
     uint64_t after; // a cursor from the future starts from what is there: then it is 0 afterwards
     uint32_t limit;
-    bool live;             // the device is logged in
-    uint64_t last_cursor;  // of the device
+    bool live;            // the device is logged in
+    uint64_t last_cursor; // of the device
     struct entry *entries;
     size_t n, cap;
-    void *owner;           // whom the answer is for; NULL: gave up meanwhile
+    void *owner; // whom the answer is for; NULL: gave up meanwhile
 };
 struct page *page_new(struct chat *c, int64_t did, uint64_t after, uint32_t limit,
                       void (*answer)(struct op *op, enum err err), void *owner);

@@ -1,6 +1,6 @@
 // Expiry: a message that some recipient has not received within the time (30 days) is withdrawn. Its content goes, its
-// entries are passed over (entry.c), the recipients' deliveries end as `expired`, and the sender is told once. A content
-// that only some further device of a recipient has not fetched goes quietly: its message was delivered.
+// entries are passed over (entry.c), the recipients' deliveries end as `expired`, and the sender is told once. A
+// content that only some further device of a recipient has not fetched goes quietly: its message was delivered.
 #include "chat/expiry.h"
 
 #include "base/crash.h"
@@ -95,8 +95,7 @@ static enum err expire(struct db *db, struct overdue *o, int64_t now, struct gon
 static enum err expiry_run(struct db *db, struct db_unit *u) {
     struct expiry_op *op = (struct expiry_op *)u;
     enum err err = find_overdue(db, op);
-    for (size_t i = 0; i < op->n && err == ERR_OK; i++)
-        err = expire(db, &op->overdue[i], op->now, &op->gone);
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = expire(db, &op->overdue[i], op->now, &op->gone);
     return err;
 }
 
@@ -122,8 +121,7 @@ static void expiry_answer(struct op *base, enum err err) {
 
 static void expiry_release(struct op *base) {
     struct expiry_op *op = (struct expiry_op *)base;
-    for (size_t i = 0; i < BATCH; i++)
-        push_release(&op->overdue[i].push);
+    for (size_t i = 0; i < BATCH; i++) push_release(&op->overdue[i].push);
     gone_release(&op->gone);
 }
 
@@ -133,8 +131,7 @@ void expiry_batch(struct chat *c, void (*done)(struct chat *c, bool more)) {
     op->op.release = expiry_release;
     op->now = chat_now(c);
     op->before = op->now - (int64_t)c->o.message_ttl_ms;
-    for (size_t i = 0; i < BATCH; i++)
-        op->overdue[i].event_id = id_new(c->io);
+    for (size_t i = 0; i < BATCH; i++) op->overdue[i].event_id = id_new(c->io);
     op->done = done;
     op_submit(&op->op);
 }

@@ -1,9 +1,8 @@
 // What time ends: undelivered messages, tombstones, and what must not end.
 #include "chat/chat_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "base/test.h"
+
 #include <string.h>
 
 #define DAY INT64_C(86400000)
@@ -52,7 +51,8 @@ static void test_the_sender_is_told_of_what_expired(void **state) {
     assert_true(send_text(t.f, &t.alice, "abc", &m, "hello").duplicate);
     assert_non_null(strstr(journey(t.f, &t.alice, &m), "expired:carol"));
     assert_null(strstr(journey(t.f, &t.alice, &m), "expired:bob"));
-    assert_int_equal(count(t.f, "select count(*) from message where deleted_at is not null and (open <> 0 or claims <> 0)"), 0);
+    assert_int_equal(
+        count(t.f, "select count(*) from message where deleted_at is not null and (open <> 0 or claims <> 0)"), 0);
 }
 
 static bool nothing_kept(void *arg) { return count(arg, "select count(*) from content") == 0; }
@@ -136,18 +136,15 @@ static void test_a_backlog_expires_in_batches(void **state) {
     run_for(t.f, 30);
     const struct page_seen *page = mailbox(t.f, &t.alice, 0, 0, 0);
     assert_int_equal(page->n, 150);
-    for (size_t i = 0; i < page->n; i++)
-        assert_int_equal(page->entries[i].type, ENTRY_EXPIRED);
+    for (size_t i = 0; i < page->n; i++) assert_int_equal(page->entries[i].type, ENTRY_EXPIRED);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        T(test_the_sender_is_told_of_what_expired),
-        T(test_a_delivered_message_does_not_expire),
-        T(test_tombstones_are_kept_and_end),
-        T(test_ended_devices_are_forgotten_after_their_messages),
+        T(test_the_sender_is_told_of_what_expired), T(test_a_delivered_message_does_not_expire),
+        T(test_tombstones_are_kept_and_end),        T(test_ended_devices_are_forgotten_after_their_messages),
         T(test_a_backlog_expires_in_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

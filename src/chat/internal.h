@@ -23,7 +23,7 @@
 struct outbox;
 struct bus_subscription;
 
-#define CHAT_HASH 32 // BLAKE2b of a token or ticket; SHA-256 of a content
+#define CHAT_HASH   32 // BLAKE2b of a token or ticket; SHA-256 of a content
 #define CHAT_DAY_MS INT64_C(86400000)
 
 struct chat {
@@ -51,7 +51,7 @@ struct chat {
 };
 
 // Memory for small things. Without it nothing can go on, and whatever was not durable was not acknowledged.
-void *chat_alloc(size_t size); // zeroed
+void *chat_alloc(size_t size);     // zeroed
 char *chat_copy(const char *text); // NULL gives NULL
 static inline int64_t chat_now(struct chat *c) { return io_wall_ms(c->io); }
 void chat_enter(struct chat *c);
@@ -81,13 +81,13 @@ const struct error *op_error(struct op *op, enum err err);
 // Steps to the end of a statement that may give one row: DB_ROW, DB_DONE as they are; errors turned into *err.
 static inline bool row(struct db_stmt *s, enum err *err) {
     int got = db_step(s);
-    if (got < 0) *err = (enum err)-got;
+    if (got < 0) *err = (enum err) - got;
     return got == DB_ROW;
 }
 
 // A statement whose parameters are all integers: RUN(db, &statement, ?1, ?2, …).
 enum err run_ints(struct db *db, struct db_sql *sql, const int64_t *values, size_t n);
-#define RUN(db, sql, ...)                                                                              \
+#define RUN(db, sql, ...)                                                                                              \
     run_ints(db, sql, (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 
 // ---- steps shared by units ------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ enum err event_store(struct db *db, const struct id *event_id, const char *topic
 enum err device_queue_pending(struct db *db, int64_t uid, int64_t did, int64_t now);
 // The device is no longer live: its token, its mailbox and its claims go.
 enum err device_remove(struct db *db, int64_t uid, int64_t did, int64_t now, struct gone *g);
-void device_gone(struct chat *c, int64_t did); // on the loop, after device_remove was committed
+void device_gone(struct chat *c, int64_t did);  // on the loop, after device_remove was committed
 void device_touch(struct chat *c, int64_t did); // it was used: renew the session
 
 // Logs at debug: a line a message would be too many.

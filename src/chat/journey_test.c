@@ -1,15 +1,13 @@
 // The journey of a text through every safe point, and what must hold when something is repeated, refused or late.
 #include "chat/chat_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "base/test.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WHOLE                                                                                                  \
-    "created:alice accepted:alice published queued:bob notified:bob received:bob deleted read:bob"
+#define WHOLE "created:alice accepted:alice published queued:bob notified:bob received:bob deleted read:bob"
 
 // Alice writes to bob in "ab".
 struct pair {
@@ -97,13 +95,9 @@ static bool all_answered(void *arg) { return ((struct answers *)arg)->n == 100; 
 static void test_the_same_id_a_hundred_times_at_once(void **state) {
     struct pair p = pair_new(state);
     struct answers a = {.f = p.f};
-    struct chat_send m = {.conversation_id = "ab",
-                          .message_id = new_id(p.f),
-                          .by_user_id = "alice",
-                          .text = "once",
-                          .text_length = 4};
-    for (int i = 0; i < 100; i++)
-        chat_send(p.f->chat, &p.alice, &m, answer, &a);
+    struct chat_send m = {
+        .conversation_id = "ab", .message_id = new_id(p.f), .by_user_id = "alice", .text = "once", .text_length = 4};
+    for (int i = 0; i < 100; i++) chat_send(p.f->chat, &p.alice, &m, answer, &a);
     run_until(p.f, all_answered, &a);
     assert_int_equal(a.fresh, 1);
     assert_int_equal(a.seq, 1);
@@ -182,10 +176,8 @@ static void test_receipts_are_monotonic_and_repeatable(void **state) {
     struct id m = new_id(p.f);
     send_text(p.f, &p.alice, "ab", &m, "hello");
     await_entry(p.f, &p.bob, 0, ENTRY_MESSAGE, &m);
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(read_it(p.f, &p.bob, &m), ERR_OK); // implies received
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(received(p.f, &p.bob, &m), ERR_OK);
+    for (int i = 0; i < 3; i++) assert_int_equal(read_it(p.f, &p.bob, &m), ERR_OK); // implies received
+    for (int i = 0; i < 3; i++) assert_int_equal(received(p.f, &p.bob, &m), ERR_OK);
     const struct page_seen *page = mailbox(p.f, &p.alice, 0, 0, 0);
     assert_int_equal(page->n, 2);
     assert_int_equal(page->entries[0].type, ENTRY_DELIVERED);
@@ -262,7 +254,8 @@ static void test_an_event_that_comes_twice(void **state) {
     struct chat_actor desk = login(p.f, "bob").actor;
     assert_int_equal(mailbox(p.f, &desk, 0, 0, 0)->n, 1);
     struct error e = {0};
-    struct bus_event again = {.event_id = m, .topic = "message_send", .key = "ab", .payload = "{}", .payload_length = 2};
+    struct bus_event again = {
+        .event_id = m, .topic = "message_send", .key = "ab", .payload = "{}", .payload_length = 2};
     assert_int_equal(bus_publish(p.f->bus, &again, published_again, p.f, &e), ERR_OK);
     run_for(p.f, 150);
     assert_int_equal(mailbox(p.f, &p.bob, 0, 0, 0)->n, 1);

@@ -12,11 +12,11 @@
 
 #include <stdlib.h>
 
-#define WINDOW           256
-#define PAGE             128
-#define IN_FLIGHT_MAX    (1024 * 1024)
+#define WINDOW            256
+#define PAGE              128
+#define IN_FLIGHT_MAX     (1024 * 1024)
 #define IN_FLIGHT_LOOK_MS 100
-#define RETRY_MS         250
+#define RETRY_MS          250
 
 struct chat_link {
     struct chat *chat;

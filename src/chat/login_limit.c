@@ -26,8 +26,7 @@ enum limit_of { LIMIT_USER_AT_ADDRESS, LIMIT_USER, LIMIT_ADDRESS, LIMITS };
 static const struct limit {
     uint32_t failures;
     bool at_once; // attempts under way count
-} limits[LIMITS] = {
-    [LIMIT_USER_AT_ADDRESS] = {10, true}, [LIMIT_USER] = {100, true}, [LIMIT_ADDRESS] = {50, false}};
+} limits[LIMITS] = {[LIMIT_USER_AT_ADDRESS] = {10, true}, [LIMIT_USER] = {100, true}, [LIMIT_ADDRESS] = {50, false}};
 
 struct login_limit *login_limit_new(struct chat *c) {
     struct login_limit *l = chat_alloc(sizeof *l);
@@ -79,8 +78,7 @@ uint32_t login_limit_enter(struct login_limit *l, const char *user_id, const cha
         uint32_t wait = wait_of(l, (enum limit_of)of, keys[of]);
         if (wait > longest) longest = wait;
     }
-    for (int of = 0; of < LIMITS && longest == 0; of++)
-        find(l, keys[of], true)->under_way++;
+    for (int of = 0; of < LIMITS && longest == 0; of++) find(l, keys[of], true)->under_way++;
     return longest;
 }
 

@@ -1,9 +1,8 @@
 // Mailboxes: replay, drained, live; the window; slow peers; long polls; acks.
 #include "chat/chat_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "base/test.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,8 +65,7 @@ static void queue_many(struct pair *p, size_t n) {
 }
 
 static void assert_gapless(const struct seen *s, uint64_t from) {
-    for (size_t i = 0; i < s->n; i++)
-        assert_int_equal(s->entries[i].cursor, from + i);
+    for (size_t i = 0; i < s->n; i++) assert_int_equal(s->entries[i].cursor, from + i);
 }
 
 static void test_replay_then_drained_then_live(void **state) {
@@ -214,8 +212,7 @@ static void test_acks_let_go_of_entries(void **state) {
     queue_many(&p, 50);
     await_seen(bob, 50);
     chat_link_ack(bob->link, 51); // beyond what was sent: ignored
-    for (uint64_t cursor = 1; cursor <= 30; cursor++)
-        chat_link_ack(bob->link, cursor);
+    for (uint64_t cursor = 1; cursor <= 30; cursor++) chat_link_ack(bob->link, cursor);
     chat_link_ack(bob->link, 5); // late: changes nothing
     run_for(p.f, 50);
     assert_int_equal(entries_of_bob(p.f), 20);
@@ -231,9 +228,9 @@ static void test_many_acks_are_few_transactions(void **state) {
     await_seen(bob, 200);
     struct database_stats before, after;
     database_stats(p.f->database, &before);
-    for (uint64_t cursor = 1; cursor <= 200; cursor++)
-        chat_link_ack(bob->link, cursor);
-    while (entries_of_bob(p.f) > 0) {}
+    for (uint64_t cursor = 1; cursor <= 200; cursor++) chat_link_ack(bob->link, cursor);
+    while (entries_of_bob(p.f) > 0) {
+    }
     database_stats(p.f->database, &after);
     assert_true(after.commits - before.commits < 50);
     detach(bob);
@@ -318,8 +315,7 @@ static void test_polls_of_a_device_are_bounded(void **state) {
     run_until(p.f, is_polled, &polls[0]);
     run_for(p.f, 50);
     size_t waiting = 0;
-    for (size_t i = 0; i < 12; i++)
-        waiting += polls[i].done ? 0 : 1;
+    for (size_t i = 0; i < 12; i++) waiting += polls[i].done ? 0 : 1;
     assert_int_equal(waiting, 8);
 }
 

@@ -11,8 +11,7 @@ static bool token_char(char c) {
 
 static const char *skip_token(const char *at) {
     const char *end = at;
-    while (token_char(*end))
-        end++;
+    while (token_char(*end)) end++;
     return end > at ? end : NULL;
 }
 
@@ -23,8 +22,7 @@ bool media_type_valid(const char *text) {
     at = skip_token(at + 1);
     if (at == NULL) return false;
     if (*at == '\0') return true;
-    while (*at == ' ')
-        at++;
+    while (*at == ' ') at++;
     if (*at != ';') return false;
     for (; *at != '\0'; at++)
         if (*at < ' ' || *at > '~') return false;
@@ -35,8 +33,7 @@ static const char *base_name(const char *name) {
     const char *base = name;
     for (const char *at = name; *at != '\0'; at++)
         if (*at == '/' || *at == '\\') base = at + 1;
-    while (*base == '.' || *base == ' ')
-        base++;
+    while (*base == '.' || *base == ' ') base++;
     return base;
 }
 
@@ -44,8 +41,7 @@ static const char *base_name(const char *name) {
 static size_t fitting(const char *text, size_t n) {
     if (n <= MEDIA_NAME_MAX) return n;
     n = MEDIA_NAME_MAX;
-    while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
-        n--;
+    while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80) n--;
     return n;
 }
 
@@ -59,7 +55,6 @@ void media_name_clean(const char *name, char out[static MEDIA_NAME_MAX + 1]) {
         bool bad = c < ' ' || c == 0x7f || strchr("\"<>|:*?", c) != NULL;
         out[i] = bad ? '_' : (char)c;
     }
-    while (n > 0 && (out[n - 1] == ' ' || out[n - 1] == '.'))
-        n--;
+    while (n > 0 && (out[n - 1] == ' ' || out[n - 1] == '.')) n--;
     out[n] = '\0';
 }

@@ -1,10 +1,9 @@
 // Media: tickets, quota, sharing, deletion on delivery, and files nobody came to own.
 #include "chat/chat_fixture.h"
+
+#include "base/test.h"
 #include "chat/media_name.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,8 +150,7 @@ static void test_orphans_are_found_at_the_start(void **state) {
     fixture_close(p.f);
     make_old(media);
     fixture_open(p.f);
-    for (int i = 0; i < 500 && media_files(p.f) > 1; i++)
-        run_for(p.f, 10);
+    for (int i = 0; i < 500 && media_files(p.f) > 1; i++) run_for(p.f, 10);
     assert_int_equal(media_files(p.f), 1);
     run_for(p.f, 50);
     assert_int_equal(media_files(p.f), 1);
@@ -245,11 +243,9 @@ static void test_an_upload_meets_the_removal_of_the_same_content(void **state) {
 static void test_uploads_at_once_are_bounded(void **state) {
     struct pair p = pair_new(state);
     struct chat_upload *open[8];
-    for (int i = 0; i < 8; i++)
-        open[i] = begin(&p, ERR_OK);
+    for (int i = 0; i < 8; i++) open[i] = begin(&p, ERR_OK);
     assert_null(begin(&p, ERR_LIMIT));
-    for (int i = 0; i < 8; i++)
-        chat_upload_abort(open[i]);
+    for (int i = 0; i < 8; i++) chat_upload_abort(open[i]);
 }
 
 static void test_media_types(void **state) {
@@ -278,8 +274,7 @@ static void test_names_are_made_harmless(void **state) {
     assert_name("\xff", "");
     assert_name(NULL, "");
     char large[400], out[MEDIA_NAME_MAX + 1];
-    for (size_t i = 0; i + 2 < sizeof large; i += 2)
-        memcpy(large + i, "\xc3\xa9", 3);
+    for (size_t i = 0; i + 2 < sizeof large; i += 2) memcpy(large + i, "\xc3\xa9", 3);
     media_name_clean(large, out);
     assert_int_equal(strlen(out), 200);
 }

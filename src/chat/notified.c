@@ -46,8 +46,7 @@ static void flush_answer(struct op *op, enum err err) {}
 static void notes_clear(struct notified *n) {
     size_t at = 0;
     struct note *note;
-    while ((note = map_next(&n->notes, &at)) != NULL)
-        free(note);
+    while ((note = map_next(&n->notes, &at)) != NULL) free(note);
     map_release(&n->notes);
     map_init(&n->notes, n->chat->map_seed);
 }
@@ -55,12 +54,10 @@ static void notes_clear(struct notified *n) {
 static void flush(struct notified *n) {
     loop_timer_stop(n->chat->loop, &n->timer);
     if (n->notes.len == 0) return;
-    struct flush_op *op =
-        op_new(n->chat, sizeof *op + n->notes.len * sizeof op->notes[0], flush_run, flush_answer);
+    struct flush_op *op = op_new(n->chat, sizeof *op + n->notes.len * sizeof op->notes[0], flush_run, flush_answer);
     size_t at = 0;
     struct note *note;
-    while ((note = map_next(&n->notes, &at)) != NULL)
-        op->notes[op->n++] = *note;
+    while ((note = map_next(&n->notes, &at)) != NULL) op->notes[op->n++] = *note;
     notes_clear(n);
     op_submit(&op->op);
 }

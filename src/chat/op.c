@@ -75,8 +75,7 @@ const struct error *op_error(struct op *op, enum err err) {
 
 enum err run_ints(struct db *db, struct db_sql *sql, const int64_t *values, size_t n) {
     struct db_stmt *s = db_prepare(db, sql);
-    for (size_t i = 0; i < n; i++)
-        db_bind_int(s, (int)i + 1, values[i]);
+    for (size_t i = 0; i < n; i++) db_bind_int(s, (int)i + 1, values[i]);
     return db_run(s);
 }
 

@@ -103,8 +103,7 @@ enum err password_make(struct passwords *p, const char *password, password_fn *d
     return job_start(p, chat_alloc(sizeof(struct job)), password, done, arg);
 }
 
-enum err password_verify(struct passwords *p, const char *password, const char *hash, password_fn *done,
-                         void *arg) {
+enum err password_verify(struct passwords *p, const char *password, const char *hash, password_fn *done, void *arg) {
     struct job *j = chat_alloc(sizeof *j);
     j->verify = true;
     j->known = hash != NULL;

@@ -51,8 +51,7 @@ static void poll_read(struct chat_poll *p);
 
 static void answer_page(struct chat_poll *p, const struct page *page) {
     struct chat_entry views[PAGE_MAX];
-    for (size_t i = 0; i < page->n; i++)
-        views[i] = entry_view(&page->entries[i], page->entries[i].e.cursor);
+    for (size_t i = 0; i < page->n; i++) views[i] = entry_view(&page->entries[i], page->entries[i].e.cursor);
     poll_answer(p, NULL, page->n > 0 ? views : NULL, page->n, page->n < page->limit);
 }
 
@@ -108,7 +107,7 @@ void polls_close(struct box *b) {
 
 void polls_free(struct box *b) {
     LIST_EACH_SAFE(&b->polls, at)
-        poll_free(LIST_ITEM(at, struct chat_poll, node));
+    poll_free(LIST_ITEM(at, struct chat_poll, node));
     b->poll_count = 0;
 }
 

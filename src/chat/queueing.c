@@ -93,8 +93,7 @@ static enum err find_users(struct db *db, struct queue_op *op) {
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_int(s, 1, op->push.entry.mid);
-    while (row(s, &err))
-        add_user(op, db_int(s, 0), db_int(s, 1));
+    while (row(s, &err)) add_user(op, db_int(s, 0), db_int(s, 1));
     return err;
 }
 
@@ -123,8 +122,7 @@ static enum err queue_all(struct db *db, struct queue_op *op) {
     static struct db_sql update = {.text = "update message set claims = claims + ?2, "
                                            "published_at = coalesce(published_at, ?3) where mid = ?1"};
     enum err err = op->deleted ? ERR_OK : find_users(db, op);
-    for (size_t i = 0; i < op->n && err == ERR_OK; i++)
-        err = queue_for(db, op, &op->users[i]);
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = queue_for(db, op, &op->users[i]);
     return err == ERR_OK ? RUN(db, &update, op->push.entry.mid, op->claims, op->published_at) : err;
 }
 
@@ -207,10 +205,8 @@ static void try_held(struct loop_timer *t) {
     struct list_node *at;
     struct list again;
     list_init(&again);
-    while ((at = list_pop_front(&q->held)) != NULL)
-        list_push_back(&again, at);
-    while ((at = list_pop_front(&again)) != NULL)
-        op_submit(&LIST_ITEM(at, struct queue_op, node)->op);
+    while ((at = list_pop_front(&q->held)) != NULL) list_push_back(&again, at);
+    while ((at = list_pop_front(&again)) != NULL) op_submit(&LIST_ITEM(at, struct queue_op, node)->op);
 }
 
 // ---- from the bus ---------------------------------------------------------------------------------------
@@ -252,7 +248,6 @@ void queueing_stop(struct chat *c) {
     loop_timer_stop(c->loop, &q->timer);
     if (q->subscription != NULL) bus_unsubscribe(q->subscription); // what is held goes back
     struct list_node *at;
-    while ((at = list_pop_front(&q->held)) != NULL)
-        op_drop(&LIST_ITEM(at, struct queue_op, node)->op);
+    while ((at = list_pop_front(&q->held)) != NULL) op_drop(&LIST_ITEM(at, struct queue_op, node)->op);
     free(q);
 }

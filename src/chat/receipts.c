@@ -36,11 +36,13 @@ struct receipt {
 static enum err find(struct db *db, struct receipt *op) {
     static struct db_sql sql = {
         .text = "select m.mid, m.sender_uid, m.open, m.claims, m.deleted_at is not null, m.seq, v.conversation_id, "
-                "x.received_at is not null, x.read_at is not null, x.expired_at is not null, q.open, q.mid is null from message m "
+                "x.received_at is not null, x.read_at is not null, x.expired_at is not null, q.open, q.mid is null "
+                "from message m "
                 "join delivery x on x.mid = m.mid and x.uid = ?2 join conversation v on v.cid = m.cid "
                 "left join device_delivery q on q.mid = m.mid and q.did = ?3 where m.message_id = ?1",
         .postgres = "select m.mid, m.sender_uid, m.open, m.claims, m.deleted_at is not null, m.seq, v.conversation_id, "
-                    "x.received_at is not null, x.read_at is not null, x.expired_at is not null, q.open, q.mid is null from message m "
+                    "x.received_at is not null, x.read_at is not null, x.expired_at is not null, q.open, q.mid is null "
+                    "from message m "
                     "join delivery x on x.mid = m.mid and x.uid = ?2 join conversation v on v.cid = m.cid "
                     "left join device_delivery q on q.mid = m.mid and q.did = ?3 where m.message_id = ?1 "
                     "for update of m"};
@@ -100,14 +102,14 @@ static enum err tell(struct db *db, struct receipt *op, enum chat_entry_type typ
     if (err != ERR_OK) return err;
     char id[ID_TEXT];
     id_format(&op->message_id, id);
-    return event_store(db, event_id, topic, op->conversation_id, op->now,
-                       "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"by_user_id\":\"%s\",\"at\":%lld",
-                       id, op->conversation_id, (unsigned long long)op->seq, op->who.user_id, (long long)op->now);
+    return event_store(
+        db, event_id, topic, op->conversation_id, op->now,
+        "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"by_user_id\":\"%s\",\"at\":%lld", id,
+        op->conversation_id, (unsigned long long)op->seq, op->who.user_id, (long long)op->now);
 }
 
 static enum err user_has_it(struct db *db, struct receipt *op) {
-    static struct db_sql update = {
-        .text = "update delivery set received_at = ?3 where mid = ?1 and uid = ?2"};
+    static struct db_sql update = {.text = "update delivery set received_at = ?3 where mid = ?1 and uid = ?2"};
     op->received_now = true;
     op->open--;
     enum err err = RUN(db, &update, op->mid, op->who.uid, op->now);
@@ -116,10 +118,8 @@ static enum err user_has_it(struct db *db, struct receipt *op) {
 }
 
 static enum err settle(struct db *db, struct receipt *op) {
-    static struct db_sql update = {
-        .text = "update message set open = ?2, claims = ?3 where mid = ?1"};
-    static struct db_sql finish = {
-        .text = "update message set open = ?2, claims = ?3, deleted_at = ?4 where mid = ?1"};
+    static struct db_sql update = {.text = "update message set open = ?2, claims = ?3 where mid = ?1"};
+    static struct db_sql finish = {.text = "update message set open = ?2, claims = ?3, deleted_at = ?4 where mid = ?1"};
     if (op->deleted || op->open > 0 || op->claims > 0) return RUN(db, &update, op->mid, op->open, op->claims);
     op->deleted_now = true;
     enum err err = RUN(db, &finish, op->mid, op->open, op->claims, op->now);

@@ -40,8 +40,7 @@ struct removals *removals_new(struct chat *c) {
 
 void removals_free(struct removals *r) {
     struct list_node *at;
-    while ((at = list_pop_front(&r->waiting)) != NULL)
-        free(LIST_ITEM(at, struct waiting, node));
+    while ((at = list_pop_front(&r->waiting)) != NULL) free(LIST_ITEM(at, struct waiting, node));
     free(r);
 }
 

@@ -87,7 +87,8 @@ static enum err device_new(struct db *db, struct login *op) {
     db_bind_int(s, 6, op->now);
     if (!row(s, &err)) return err != ERR_OK ? err : ERR_DATABASE;
     op->did = db_int(s, 0);
-    while (row(s, &err)) {}
+    while (row(s, &err)) {
+    }
     return err;
 }
 
@@ -100,8 +101,7 @@ static enum err displace(struct db *db, struct login *op) {
     db_bind_int(s, 2, op->did);
     db_bind_int(s, 3, DISPLACED_MAX);
     db_bind_int(s, 4, (int64_t)op->devices_max - 1);
-    while (row(s, &err))
-        op->displaced[op->displaced_count++] = db_int(s, 0);
+    while (row(s, &err)) op->displaced[op->displaced_count++] = db_int(s, 0);
     for (size_t i = 0; i < op->displaced_count && err == ERR_OK; i++)
         err = device_remove(db, op->uid, op->displaced[i], op->now, &op->gone);
     return err;
@@ -121,14 +121,11 @@ static void session_answer(struct op *base, enum err err) {
     struct chat *c = base->chat;
     if (err == ERR_OK) {
         token_cache_drop(c->tokens, op->did); // its former token
-        for (size_t i = 0; i < op->displaced_count; i++)
-            device_gone(c, op->displaced[i]);
+        for (size_t i = 0; i < op->displaced_count; i++) device_gone(c, op->displaced[i]);
         gone_apply(c, &op->gone);
     }
-    struct chat_session session = {.token = op->token,
-                                   .user_id = op->user_id,
-                                   .device_id = op->device_id,
-                                   .expires_at_ms = op->expires_at};
+    struct chat_session session = {
+        .token = op->token, .user_id = op->user_id, .device_id = op->device_id, .expires_at_ms = op->expires_at};
     op->done(op->arg, op_error(base, err), err == ERR_OK ? &session : NULL);
 }
 

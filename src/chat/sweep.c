@@ -12,17 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH          64
-#define TOMBSTONE_MS   (30 * CHAT_DAY_MS)
-#define INBOX_MS       (7 * CHAT_DAY_MS)
-#define ORPHAN_EVERY   3600000
-#define ORPHAN_AGE_MS  60000
+#define BATCH         64
+#define TOMBSTONE_MS  (30 * CHAT_DAY_MS)
+#define INBOX_MS      (7 * CHAT_DAY_MS)
+#define ORPHAN_EVERY  3600000
+#define ORPHAN_AGE_MS 60000
 
 struct sweep {
     struct chat *chat;
     struct loop_timer timer;
     size_t step;
-    bool orphans; // being looked for
+    bool orphans;        // being looked for
     uint64_t orphans_at; // next
 };
 
@@ -115,8 +115,7 @@ static enum err sessions_run(struct db *db, struct db_unit *u) {
 
 static void sessions_answer(struct op *base, enum err err) {
     struct step_op *op = (struct step_op *)base;
-    for (size_t i = 0; i < op->n && err == ERR_OK; i++)
-        device_gone(base->chat, op->rows[i].did);
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++) device_gone(base->chat, op->rows[i].did);
     if (op->n == SESSIONS_BATCH) op->n = BATCH; // a full batch
     step_answer(base, err);
 }
@@ -244,8 +243,8 @@ static void step_tombstones(struct chat *c) { step_start(c, tombstones_run, step
 static void step_devices(struct chat *c) { step_start(c, devices_run, step_answer); }
 static void step_inbox(struct chat *c) { step_start(c, inbox_run, step_answer); }
 
-static void (*const steps[])(struct chat *c) = {step_expiry, step_tickets, step_sessions, step_tombstones,
-                                                step_devices, step_inbox};
+static void (*const steps[])(struct chat *c) = {step_expiry,     step_tickets, step_sessions,
+                                                step_tombstones, step_devices, step_inbox};
 #define STEPS (sizeof steps / sizeof steps[0])
 
 static void step_done(struct chat *c, bool more) {

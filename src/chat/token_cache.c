@@ -36,7 +36,7 @@ static void slot_drop(struct token_cache *t, struct slot *s) {
 
 void token_cache_free(struct token_cache *t) {
     LIST_EACH_SAFE(&t->used, at)
-        slot_drop(t, LIST_ITEM(at, struct slot, used));
+    slot_drop(t, LIST_ITEM(at, struct slot, used));
     map_release(&t->by_hash);
     map_release(&t->by_did);
     free(t);

@@ -18,7 +18,8 @@
 static const char help[] =
     "Usage: barid check --data DIR [--repair] [--json]\n"
     "\n"
-    "Reads the journal of a data directory record by record, every media file against the SHA-256 in its name, and the\n"
+    "Reads the journal of a data directory record by record, every media file against the SHA-256 in its name, and "
+    "the\n"
     "database page by page.\n"
     "Without --repair not a byte is changed. No server may be running on the directory.\n"
     "\n"
@@ -74,14 +75,14 @@ static void on_database(void *arg, const char *what) {
 }
 
 static void report_json(const struct checking *c, bool sound) {
-    json_t *o = json_pack("{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I},s:O}", "sound", sound, "repaired",
-                          c->repair && c->journal.lost_ranges > 0, "journal", "segments",
-                          (json_int_t)c->journal.segments, "records", (json_int_t)c->journal.records, "record_bytes",
-                          (json_int_t)c->journal.record_bytes, "torn_bytes", (json_int_t)c->journal.torn_bytes,
-                          "lost_ranges", (json_int_t)c->journal.lost_ranges, "lost_bytes",
-                          (json_int_t)c->journal.lost_bytes, "media", "files", (json_int_t)c->media.files, "bytes",
-                          (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "database", "damaged",
-                          (json_int_t)c->database_damaged, "findings", c->findings);
+    json_t *o =
+        json_pack("{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I},s:O}", "sound", sound, "repaired",
+                  c->repair && c->journal.lost_ranges > 0, "journal", "segments", (json_int_t)c->journal.segments,
+                  "records", (json_int_t)c->journal.records, "record_bytes", (json_int_t)c->journal.record_bytes,
+                  "torn_bytes", (json_int_t)c->journal.torn_bytes, "lost_ranges", (json_int_t)c->journal.lost_ranges,
+                  "lost_bytes", (json_int_t)c->journal.lost_bytes, "media", "files", (json_int_t)c->media.files,
+                  "bytes", (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "database", "damaged",
+                  (json_int_t)c->database_damaged, "findings", c->findings);
     json_dumpf(o, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(o);
@@ -135,8 +136,7 @@ static int run(struct checking *c) {
         fprintf(stderr, "barid check: %s\n", e.text[0] != 0 ? e.text : err_text(err));
         return 1;
     }
-    bool sound = (c->journal.lost_ranges == 0 || c->repair) && c->media.damaged == 0 &&
-                 c->database_damaged == 0;
+    bool sound = (c->journal.lost_ranges == 0 || c->repair) && c->media.damaged == 0 && c->database_damaged == 0;
     if (c->json) report_json(c, sound);
     else report_text(c, sound);
     return sound ? 0 : 1;

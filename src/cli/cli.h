@@ -3,7 +3,7 @@
 #define BARID_CLI_CLI_H
 
 struct command {
-    const char *name, *summary; // no summary: not listed by --help
+    const char *name, *summary;        // no summary: not listed by --help
     int (*run)(int argc, char **argv); // argv[0] is the subcommand's name; gives the exit code
 };
 

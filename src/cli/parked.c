@@ -17,21 +17,20 @@
 
 int cli_parked(int argc, char **argv);
 
-static const char help[] =
-    "Usage: barid parked list            --data DIR [--json]\n"
-    "       barid parked show NUMBER     --data DIR [--json]\n"
-    "       barid parked retry NUMBER…   --data DIR [--json]\n"
-    "       barid parked drop NUMBER…    --data DIR [--json]\n"
-    "\n"
-    "Events whose attempts to be published are spent wait here, with the reason.\n"
-    "  list    all of them, oldest first\n"
-    "  show    one, with its payload\n"
-    "  retry   sends it on again, its attempts counted from zero\n"
-    "  drop    deletes it for good\n"
-    "\n"
-    "  --data DIR   the server's data directory; also BARID_DATA; default ./data\n"
-    "  --json       one JSON object a line\n"
-    "A running server takes a retried event up within 30 seconds.\n";
+static const char help[] = "Usage: barid parked list            --data DIR [--json]\n"
+                           "       barid parked show NUMBER     --data DIR [--json]\n"
+                           "       barid parked retry NUMBER…   --data DIR [--json]\n"
+                           "       barid parked drop NUMBER…    --data DIR [--json]\n"
+                           "\n"
+                           "Events whose attempts to be published are spent wait here, with the reason.\n"
+                           "  list    all of them, oldest first\n"
+                           "  show    one, with its payload\n"
+                           "  retry   sends it on again, its attempts counted from zero\n"
+                           "  drop    deletes it for good\n"
+                           "\n"
+                           "  --data DIR   the server's data directory; also BARID_DATA; default ./data\n"
+                           "  --json       one JSON object a line\n"
+                           "A running server takes a retried event up within 30 seconds.\n";
 
 enum action { ACTION_LIST, ACTION_SHOW, ACTION_RETRY, ACTION_DROP };
 
@@ -54,9 +53,9 @@ static bool wanted(const struct parked *p, int64_t number) {
 
 static void print_json(const struct parked *p, const struct outbox_parked *e, const char *id, const char *stored,
                        const char *at) {
-    json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:i,s:s,s:s,s:s}", "number", (json_int_t)e->id, "event_id", id, "topic",
-                          e->topic, "key", e->key, "attempts", (int)e->attempts, "error", e->error, "stored_at",
-                          stored, "parked_at", at);
+    json_t *o =
+        json_pack("{s:I,s:s,s:s,s:s,s:i,s:s,s:s,s:s}", "number", (json_int_t)e->id, "event_id", id, "topic", e->topic,
+                  "key", e->key, "attempts", (int)e->attempts, "error", e->error, "stored_at", stored, "parked_at", at);
     if (!o) return;
     if (p->action == ACTION_SHOW) {
         json_t *text = json_stringn(e->payload, e->payload_length);
@@ -91,10 +90,8 @@ static void print_one(void *arg, const struct outbox_parked *e) {
     time_format_ms(e->parked_at_ms, at);
     p->found = true;
     p->listed++;
-    if (p->json)
-        print_json(p, e, id, stored, at);
-    else
-        print_text(p, e, id, stored, at);
+    if (p->json) print_json(p, e, id, stored, at);
+    else print_text(p, e, id, stored, at);
 }
 
 static enum err run(struct db *db, struct db_unit *u) {
@@ -103,13 +100,13 @@ static enum err run(struct db *db, struct db_unit *u) {
     if (p->action == ACTION_LIST || p->action == ACTION_SHOW) {
         err = outbox_parked_each(db, print_one, p);
         if (!err && p->action == ACTION_SHOW && !p->found)
-            err = error_set(db_error(db), ERR_NOT_FOUND, "no parked event has the number %lld",
-                            (long long)p->numbers[0]);
+            err =
+                error_set(db_error(db), ERR_NOT_FOUND, "no parked event has the number %lld", (long long)p->numbers[0]);
         return err;
     }
     for (size_t i = 0; !err && i < p->count; i++)
-        err = p->action == ACTION_RETRY ? outbox_parked_retry(db, p->numbers[i])
-                                        : outbox_parked_drop(db, p->numbers[i]);
+        err =
+            p->action == ACTION_RETRY ? outbox_parked_retry(db, p->numbers[i]) : outbox_parked_drop(db, p->numbers[i]);
     return err;
 }
 
@@ -185,8 +182,10 @@ static bool parse_words(struct parked *p, int argc, char **argv) {
 }
 
 static bool parse(struct parked *p, int argc, char **argv) {
-    static const struct option options[] = {
-        {"data", required_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"data", required_argument, NULL, 'd'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     const char *from_environment = getenv("BARID_DATA");
     p->data = from_environment && *from_environment ? from_environment : "data";
     optind = 0;
@@ -210,10 +209,8 @@ int cli_parked(int argc, char **argv) {
         return 2;
     }
     enum err err = work(&p, &e);
-    if (err)
-        fprintf(stderr, "barid parked: %s\n", e.text[0] ? e.text : err_text(err));
-    else
-        report(&p);
+    if (err) fprintf(stderr, "barid parked: %s\n", e.text[0] ? e.text : err_text(err));
+    else report(&p);
     free(p.numbers);
     return err ? 1 : 0;
 }

@@ -20,7 +20,7 @@ struct out_message {
     uint64_t position;
     char message_id[ID_TEXT];
     char conversation_id[NAME_MAX_LENGTH + 1];
-    char *text; // or the next four; all heap
+    char *text;       // or the next four; all heap
     char *media_path; // where it was; what is sent is our own copy (outgoing.h)
     char *media_type;
     char *filename;

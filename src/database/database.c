@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_PENDING 65536
-#define DEFAULT_CACHE (4u << 20)
+#define DEFAULT_PENDING   65536
+#define DEFAULT_CACHE     (4u << 20)
 #define DEFAULT_LOW_WATER (64ull << 20)
-#define SPACE_CHECK_MS 100
+#define SPACE_CHECK_MS    100
 
 struct database {
     struct loop *loop;
@@ -99,8 +99,7 @@ static bool disk_is_low(struct database *d) {
     if (d->space_known && now - d->space_checked_ms < SPACE_CHECK_MS) return d->low;
     d->space_known = true;
     d->space_checked_ms = now;
-    bool low = d->writing->driver->space(d->writing, &free_bytes) == ERR_OK &&
-               free_bytes < d->options.low_water_bytes;
+    bool low = d->writing->driver->space(d->writing, &free_bytes) == ERR_OK && free_bytes < d->options.low_water_bytes;
     if (low && !d->low)
         log_text(LOG_ERROR, "disk_low", "writing is refused: %llu MiB are free, %llu are needed",
                  (unsigned long long)(free_bytes >> 20), (unsigned long long)(d->options.low_water_bytes >> 20));

@@ -26,19 +26,19 @@ struct database;
 struct db; // a connection, inside a unit
 
 struct db_unit {
-    enum err (*run)(struct db *db, struct db_unit *u);    // database thread; not ERR_OK: rolled back
-    void (*done)(struct db_unit *u, enum err err);        // loop thread, after the commit
+    enum err (*run)(struct db *db, struct db_unit *u); // database thread; not ERR_OK: rolled back
+    void (*done)(struct db_unit *u, enum err err);     // loop thread, after the commit
     bool read_only;
-    bool frees_space;      // taken below the low-water mark too: what it removes outweighs what it writes
-    struct error error;    // filled by run (or by the port) when it fails
-    struct db_unit *next;  // private
-    enum err result;       // private
+    bool frees_space;     // taken below the low-water mark too: what it removes outweighs what it writes
+    struct error error;   // filled by run (or by the port) when it fails
+    struct db_unit *next; // private
+    enum err result;      // private
 };
 
 struct database_options {
-    const char *url;       // "sqlite:PATH" (a plain path too); later "postgresql://…"
-    uint32_t max_pending;  // units waiting at most, 0: 65,536; beyond: ERR_BUSY
-    uint32_t cache_bytes;  // page cache a connection, 0: 4 MiB
+    const char *url;          // "sqlite:PATH" (a plain path too); later "postgresql://…"
+    uint32_t max_pending;     // units waiting at most, 0: 65,536; beyond: ERR_BUSY
+    uint32_t cache_bytes;     // page cache a connection, 0: 4 MiB
     uint64_t low_water_bytes; // free disk space below which writing is refused, 0: 64 MiB
 };
 
@@ -88,7 +88,7 @@ struct db_stmt;
 // The cached statement, reset, its bindings cleared. Never NULL: a text that does not compile is a
 // programmer's error.
 struct db_stmt *db_prepare(struct db *db, struct db_sql *sql);
-void db_bind_int(struct db_stmt *s, int index, int64_t v); // index from 1, as in ?1
+void db_bind_int(struct db_stmt *s, int index, int64_t v);                     // index from 1, as in ?1
 void db_bind_text(struct db_stmt *s, int index, const char *text);             // NULL binds null
 void db_bind_text_n(struct db_stmt *s, int index, const char *text, size_t n); // must outlive the step
 void db_bind_blob(struct db_stmt *s, int index, const void *data, size_t n);
@@ -104,9 +104,9 @@ int64_t db_changes(struct db *db); // rows changed by the last statement that ra
 
 int64_t db_int(struct db_stmt *s, int column); // columns from 0; null gives 0
 bool db_is_null(struct db_stmt *s, int column);
-const char *db_text(struct db_stmt *s, int column, size_t *n);  // valid until the next step or prepare; n may be NULL
+const char *db_text(struct db_stmt *s, int column, size_t *n); // valid until the next step or prepare; n may be NULL
 const void *db_blob(struct db_stmt *s, int column, size_t *n);
 bool db_id(struct db_stmt *s, int column, struct id *out); // false when null or not 16 bytes
-struct error *db_error(struct db *db); // the unit's error, to be filled with error_set
+struct error *db_error(struct db *db);                     // the unit's error, to be filled with error_set
 
 #endif

@@ -9,7 +9,7 @@
 #include <uv.h>
 
 #define UNITS 4096
-#define TEXT 200
+#define TEXT  200
 
 struct work {
     struct db_unit unit;
@@ -88,8 +88,7 @@ static void measure(struct bench *b, struct work *work, int statements, int in_f
     b->units = b->longest_ns = 0;
     uint64_t start = uv_hrtime();
     b->until_ns = start + (uint64_t)(seconds * 1e9);
-    for (int i = 0; i < in_flight; i++)
-        go(&work[i]);
+    for (int i = 0; i < in_flight; i++) go(&work[i]);
     loop_run(b->loop);
     database_stats(b->d, &after);
     double took = (double)(uv_hrtime() - start) / 1e9;
@@ -109,8 +108,7 @@ int main(int argc, char **argv) {
     struct work *work = calloc(UNITS, sizeof *work);
     ASSERT(work && loop_new(&b.loop, &e) == ERR_OK);
     if (database_open(&b.d, b.loop, &(struct database_options){.url = path}, shape, &e)) die("%s", e.text);
-    for (int i = 0; i < UNITS; i++)
-        work[i] = (struct work){.unit = {.run = run, .done = done}, .bench = &b};
+    for (int i = 0; i < UNITS; i++) work[i] = (struct work){.unit = {.run = run, .done = done}, .bench = &b};
     measure(&b, work, 1, 1, seconds);
     measure(&b, work, 1, UNITS, seconds);
     measure(&b, work, 6, 64, seconds);

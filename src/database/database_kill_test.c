@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define ROUNDS 30
+#define ROUNDS    30
 #define IN_FLIGHT 200
 
 static const struct migration shape[] = {

@@ -175,8 +175,7 @@ static void test_many_units_share_commits_and_are_done_in_order(void **state) {
     database_stats(t.d, &stats);
     assert_int_equal(stats.pending, MANY);
     test_db_loop(&t);
-    for (int i = 0; i < MANY; i++)
-        assert_int_equal(order[i], i);
+    for (int i = 0; i < MANY; i++) assert_int_equal(order[i], i);
     database_stats(t.d, &stats);
     assert_int_equal(stats.units, MANY);
     assert_int_equal(stats.pending, 0);
@@ -233,8 +232,7 @@ static void test_close_finishes_what_was_submitted(void **state) {
         assert_int_equal(database_submit(t.d, &units[i].unit), ERR_OK);
     }
     test_db_reopen(&t, shape);
-    for (int i = 0; i < 200; i++)
-        assert_true(units[i].ended && units[i].err == ERR_OK);
+    for (int i = 0; i < 200; i++) assert_true(units[i].ended && units[i].err == ERR_OK);
     assert_int_equal(count_of(&t), 200);
     test_db_close(&t);
 }
@@ -275,8 +273,7 @@ static void test_below_the_low_water_mark_writing_is_refused(void **state) {
 
 static enum err insert_secret(struct db *db, void *arg) {
     static char body[20000];
-    for (size_t i = 0; i + 16 <= sizeof body; i += 16)
-        memcpy(body + i, "a deleted secret", 16);
+    for (size_t i = 0; i + 16 <= sizeof body; i += 16) memcpy(body + i, "a deleted secret", 16);
     struct db_stmt *s = db_prepare(db, &all_types_sql);
     db_bind_int(s, 1, 1);
     db_bind_text(s, 2, "secret");
@@ -306,8 +303,7 @@ static void test_what_was_deleted_is_nowhere_after_a_quiet_while(void **state) {
     assert_int_equal(test_db_do(&t, insert_secret, NULL, false), ERR_OK);
     assert_true(file_contains(wal, "a deleted secret"));
     assert_int_equal(test_db_do(&t, delete_secret, NULL, false), ERR_OK);
-    for (int i = 0; i < 100 && file_contains(wal, "a deleted secret"); i++)
-        pass_ms(&t, 100);
+    for (int i = 0; i < 100 && file_contains(wal, "a deleted secret"); i++) pass_ms(&t, 100);
     assert_false(file_contains(wal, "a deleted secret"));
     assert_false(file_contains(t.path, "a deleted secret"));
     test_db_close(&t);
@@ -406,8 +402,7 @@ static void test_opening_says_what_is_wrong(void **state) {
     assert_int_equal(test_db_open_with(&t, (struct database_options){0}, NULL, &e), ERR_NOT_FOUND);
     assert_int_equal(access(t.path, F_OK), -1);
     FILE *f = fopen(t.path, "w");
-    for (int i = 0; i < 1000; i++)
-        fputs("this is not a database\n", f);
+    for (int i = 0; i < 1000; i++) fputs("this is not a database\n", f);
     fclose(f);
     assert_int_equal(test_db_open_with(&t, (struct database_options){0}, shape, &e), ERR_CORRUPT);
     struct database *d;
@@ -429,8 +424,9 @@ static int findings_of(struct test_db *t) {
 }
 
 static enum err add_many(struct db *db, void *arg) {
-    static struct db_sql sql = {.text = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 2000) "
-                                        "insert into things (id, name) select 1000 + i, 'a name that fills some pages ' || i from n"};
+    static struct db_sql sql = {
+        .text = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 2000) "
+                "insert into things (id, name) select 1000 + i, 'a name that fills some pages ' || i from n"};
     return db_run(db_prepare(db, &sql));
 }
 
@@ -447,8 +443,7 @@ static void test_a_check_finds_damage_and_changes_nothing(void **state) {
     FILE *f = fopen(t.path, "r+");
     for (int page = 3; page < 20; page++) {
         fseek(f, page * 4096L + 100, SEEK_SET);
-        for (int i = 0; i < 100; i++)
-            fputs("damage", f);
+        for (int i = 0; i < 100; i++) fputs("damage", f);
     }
     fclose(f);
     assert_true(findings_of(&t) > 0);

@@ -31,9 +31,9 @@ struct db_driver {
     void (*rollback)(struct db *db);
     enum err (*savepoint)(struct db *db, struct error *e);
     enum err (*release)(struct db *db, struct error *e);
-    bool (*rollback_to)(struct db *db);  // to the savepoint; false: the whole transaction is lost
-    void (*end_unit)(struct db *db);     // lets go of the statements the unit used
-    void (*after_commit)(struct db *db); // upkeep, once the units have been answered
+    bool (*rollback_to)(struct db *db);                     // to the savepoint; false: the whole transaction is lost
+    void (*end_unit)(struct db *db);                        // lets go of the statements the unit used
+    void (*after_commit)(struct db *db);                    // upkeep, once the units have been answered
     enum err (*space)(struct db *db, uint64_t *free_bytes); // from the loop thread; ERR_UNSUPPORTED: not ours
 
     struct db_stmt *(*prepare)(struct db *db, const struct db_sql *sql, uint32_t slot);

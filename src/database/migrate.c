@@ -10,15 +10,12 @@ static struct db_sql latest_sql = {.text = "select coalesce(max(number), 0) from
 static struct db_sql find_sql = {.text = "select checksum from migrations where number = ?1"};
 static struct db_sql insert_sql = {.text = "insert into migrations (number, name, checksum) values (?1, ?2, ?3)"};
 
-static const char *text_of(const struct migration *m) {
-    return m->sql ? m->sql : (const char *)m->file->data;
-}
+static const char *text_of(const struct migration *m) { return m->sql ? m->sql : (const char *)m->file->data; }
 
 // FNV-1a, 64 bits: against mistakes, not against attackers.
 static int64_t checksum_of(const char *text) {
     uint64_t h = 0xcbf29ce484222325u;
-    for (; *text; text++)
-        h = (h ^ (uint8_t)*text) * 0x100000001b3u;
+    for (; *text; text++) h = (h ^ (uint8_t)*text) * 0x100000001b3u;
     return (int64_t)h;
 }
 
@@ -26,7 +23,7 @@ static enum err apply(struct db *db, const struct migration *m, struct error *e)
     struct db_stmt *find = db_prepare(db, &find_sql);
     db_bind_int(find, 1, m->number);
     int row = db_step(find);
-    if (row < 0) return (enum err)-row;
+    if (row < 0) return (enum err) - row;
     const char *text = text_of(m);
     if (row == DB_ROW) {
         if (db_int(find, 0) == checksum_of(text)) return ERR_OK;
@@ -50,7 +47,7 @@ static enum err refuse_newer(struct db *db, const struct migration *migrations, 
         if (m->number > newest) newest = m->number;
     struct db_stmt *s = db_prepare(db, &latest_sql);
     int row = db_step(s);
-    if (row < 0) return (enum err)-row;
+    if (row < 0) return (enum err) - row;
     if (db_int(s, 0) <= newest) return ERR_OK;
     return error_set(e, ERR_VERSION, "the database was made by a newer version (its shape is %lld, ours is %lld)",
                      (long long)db_int(s, 0), (long long)newest);
@@ -76,7 +73,6 @@ enum err migrate(struct db *db, const struct migration *migrations, struct error
                                     "number integer primary key, name text not null, checksum bigint not null)",
                                     e);
     if (!err) err = in_transaction(db, migrations, NULL, e);
-    for (const struct migration *m = migrations; !err && m->number; m++)
-        err = in_transaction(db, migrations, m, e);
+    for (const struct migration *m = migrations; !err && m->number; m++) err = in_transaction(db, migrations, m, e);
     return err;
 }

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define BUSY_TIMEOUT_MS 10000 // only tools beside the server compete for the write lock
-#define WAL_FILE_LIMIT (64 << 20)
+#define WAL_FILE_LIMIT  (64 << 20)
 
 enum err sqlite_fail(sqlite3 *handle, const char *doing, struct error *e) {
     int rc = sqlite3_extended_errcode(handle), os = sqlite3_system_errno(handle);

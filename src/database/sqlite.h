@@ -24,8 +24,8 @@ struct sqlite_db {
     struct sqlite_stmt **stmts; // by slot
     uint32_t slots;
     struct sqlite_stmt *used;
-    struct io *io; // the disk the database is on
-    int wal_pages; // in the write-ahead log, as of the last commit
+    struct io *io;                            // the disk the database is on
+    int wal_pages;                            // in the write-ahead log, as of the last commit
     struct sqlite_checkpointer *checkpointer; // the writer has one
 };
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define NAME_BYTES (16 * 1024)
+#define NAME_BYTES  (16 * 1024)
 #define FINDING_MAX 400
 
 static bool is_there(const char *path, const char *suffix, bool filled) {
@@ -26,8 +26,7 @@ static enum err open_immutable(const char *path, sqlite3 **out) {
     struct buf name;
     buf_init(&name, NAME_BYTES);
     buf_printf(&name, "file:");
-    for (const char *at = path; *at; at++)
-        buf_printf(&name, strchr("%?#", *at) ? "%%%02x" : "%c", (unsigned char)*at);
+    for (const char *at = path; *at; at++) buf_printf(&name, strchr("%?#", *at) ? "%%%02x" : "%c", (unsigned char)*at);
     buf_printf(&name, "?immutable=1");
     int rc = buf_ok(&name) ? sqlite3_open_v2(buf_cstr(&name), out,
                                              SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL)

@@ -21,7 +21,7 @@
 #define SOFT_PAGES 2000 // 8 MiB
 #define HARD_PAGES 8000 // 32 MiB: with WAL_FILE_LIMIT the file keeps its blocks and grows no more
 #define STEP_PAGES 1000
-#define QUIET_NS (2 * 1000000000ull)
+#define QUIET_NS   (2 * 1000000000ull)
 
 struct sqlite_checkpointer {
     sqlite3 *handle;
@@ -29,7 +29,7 @@ struct sqlite_checkpointer {
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     bool wanted, running, dirty, stop;
-    uint64_t commits;    // counted up at every commit, to notice quiet
+    uint64_t commits; // counted up at every commit, to notice quiet
     // Private to the writer's thread: how large the log was, and what size calls for the next step.
     int seen_pages, next_soft, next_hard;
 };
@@ -80,8 +80,8 @@ static void *checkpoint_main(void *arg) {
 enum err sqlite_checkpointer_new(const char *path, struct sqlite_checkpointer **out, struct error *e) {
     struct sqlite_checkpointer *c = calloc(1, sizeof *c);
     if (!c) return error_set(e, ERR_NOMEM, "no memory for the database");
-    int rc = sqlite3_open_v2(path, &c->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                             NULL);
+    int rc =
+        sqlite3_open_v2(path, &c->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(c->handle, "PRAGMA synchronous=FULL; PRAGMA mmap_size=0; PRAGMA journal_size_limit=67108864;",
                           NULL, NULL, NULL);

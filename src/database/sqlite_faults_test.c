@@ -93,12 +93,10 @@ static void test_a_full_disk_fails_the_whole_commit_and_recovers(void **state) {
         assert_int_equal(database_submit(t.d, &units[i].unit), ERR_OK);
     }
     test_db_loop(&t);
-    for (int i = 0; i < 20; i++)
-        assert_int_equal(units[i].err, ERR_FULL);
+    for (int i = 0; i < 20; i++) assert_int_equal(units[i].err, ERR_FULL);
     assert_int_equal(count_of(&t), 1);
     disk_full = false;
-    for (int i = 0; i < 20; i++)
-        assert_int_equal(test_db_do(&t, insert_one, &ids[i], false), ERR_OK);
+    for (int i = 0; i < 20; i++) assert_int_equal(test_db_do(&t, insert_one, &ids[i], false), ERR_OK);
     assert_int_equal(count_of(&t), 21);
     test_db_reopen(&t, shape);
     assert_int_equal(count_of(&t), 21);

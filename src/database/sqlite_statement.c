@@ -8,8 +8,7 @@
 
 static void grow(struct sqlite_db *db, uint32_t slot) {
     uint32_t slots = db->slots ? db->slots : 64;
-    while (slots <= slot)
-        slots *= 2;
+    while (slots <= slot) slots *= 2;
     struct sqlite_stmt **grown = realloc(db->stmts, slots * sizeof *grown);
     if (!grown) die("no memory for statements");
     memset(grown + db->slots, 0, (slots - db->slots) * sizeof *grown);

@@ -17,7 +17,9 @@ static uint32_t slot_of(struct db_sql *sql) {
     return first ? mine : none;
 }
 
-struct db_stmt *db_prepare(struct db *db, struct db_sql *sql) { return db->driver->prepare(db, sql, slot_of(sql)); }
+struct db_stmt *db_prepare(struct db *db, struct db_sql *sql) {
+    return db->driver->prepare(db, sql, slot_of(sql));
+}
 
 void db_bind_int(struct db_stmt *s, int index, int64_t v) { s->driver->bind_int(s, index, v); }
 
@@ -26,25 +28,19 @@ void db_bind_text(struct db_stmt *s, int index, const char *text) {
 }
 
 void db_bind_text_n(struct db_stmt *s, int index, const char *text, size_t n) {
-    if (text)
-        s->driver->bind_text(s, index, text, n);
-    else
-        s->driver->bind_null(s, index);
+    if (text) s->driver->bind_text(s, index, text, n);
+    else s->driver->bind_null(s, index);
 }
 
 void db_bind_blob(struct db_stmt *s, int index, const void *data, size_t n) {
     ASSERT(data || n == 0);
-    if (data)
-        s->driver->bind_blob(s, index, data, n);
-    else
-        s->driver->bind_null(s, index);
+    if (data) s->driver->bind_blob(s, index, data, n);
+    else s->driver->bind_null(s, index);
 }
 
 void db_bind_id(struct db_stmt *s, int index, const struct id *id) {
-    if (id)
-        s->driver->bind_blob(s, index, id->b, sizeof id->b);
-    else
-        s->driver->bind_null(s, index);
+    if (id) s->driver->bind_blob(s, index, id->b, sizeof id->b);
+    else s->driver->bind_null(s, index);
 }
 
 void db_bind_null(struct db_stmt *s, int index) { s->driver->bind_null(s, index); }
@@ -55,7 +51,7 @@ enum err db_run(struct db_stmt *s) {
     int row;
     while ((row = s->driver->step(s)) == DB_ROW) {
     }
-    return (enum err)-row;
+    return (enum err) - row;
 }
 
 int64_t db_changes(struct db *db) { return db->driver->changes(db); }
@@ -76,4 +72,6 @@ bool db_id(struct db_stmt *s, int column, struct id *out) {
     return true;
 }
 
-struct error *db_error(struct db *db) { return db->error; }
+struct error *db_error(struct db *db) {
+    return db->error;
+}

@@ -17,7 +17,7 @@
 #include <uv.h>
 
 #define BATCH_UNITS 512
-#define BATCH_NS 5000000u
+#define BATCH_NS    5000000u
 
 struct unit_list {
     struct db_unit *head, **tail;
@@ -72,10 +72,8 @@ static void list_move(struct unit_list *to, struct unit_list *from) {
 
 static void unit_fail(struct db_unit *u, enum err err, const struct error *e) {
     u->result = err;
-    if (e && e->code == err)
-        u->error = *e;
-    else if (u->error.code != err)
-        error_set(&u->error, err, "%s", err_text(err));
+    if (e && e->code == err) u->error = *e;
+    else if (u->error.code != err) error_set(&u->error, err, "%s", err_text(err));
 }
 
 static enum err unit_run(struct db *db, struct db_unit *u) {
@@ -174,8 +172,7 @@ static void *worker_main(void *arg) {
     list_init(&batch);
     for (;;) {
         pthread_mutex_lock(&w->mutex);
-        while (!w->queue.head && !todo.head && !w->stop)
-            pthread_cond_wait(&w->wake, &w->mutex);
+        while (!w->queue.head && !todo.head && !w->stop) pthread_cond_wait(&w->wake, &w->mutex);
         list_move(&todo, &w->queue);
         pthread_mutex_unlock(&w->mutex);
         if (!todo.head) return NULL; // stopping, and all is done
@@ -202,10 +199,8 @@ static void deliver(struct worker *w) {
 
 static void relay_run(struct loop_post *p) {
     struct relay *r = (struct relay *)p;
-    if (r->worker)
-        deliver(r->worker);
-    else
-        free(r);
+    if (r->worker) deliver(r->worker);
+    else free(r);
 }
 
 struct worker *worker_new(struct loop *loop, struct db *db, bool writes, worker_done_fn *done, void *arg) {

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <uv.h>
 
-#define AT_ONCE 3
+#define AT_ONCE           3
 #define DEFAULT_LOW_WATER (64ull << 20)
 
 void ds_hold(struct datastore *d) { d->holders++; }
@@ -175,7 +175,7 @@ enum err datastore_open(struct datastore **out, struct loop *loop, const char *d
     d->waiting_end = &d->waiting;
     pthread_mutex_init(&d->names, NULL);
     d->root = strdup(dir);
-    enum err err = !d->root                          ? error_set(e, ERR_NOMEM, "no memory for the data store")
+    enum err err = !d->root                           ? error_set(e, ERR_NOMEM, "no memory for the data store")
                    : strlen(dir) > 4096 - DS_NAME - 2 ? error_set(e, ERR_INVALID, "the path is too long")
                                                       : io_os_new(&d->io, dir, e);
     if (!err) err = make_directories(d->io, e);

@@ -152,8 +152,7 @@ static size_t parts(struct fixture *f) {
     size_t n = 0;
     snprintf(path, sizeof path, "%s/tmp", f->dir);
     DIR *d = opendir(path);
-    for (struct dirent *e; (e = readdir(d)) != NULL;)
-        n += e->d_name[0] != '.';
+    for (struct dirent *e; (e = readdir(d)) != NULL;) n += e->d_name[0] != '.';
     closedir(d);
     return n;
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define READERS_MAX 1024
-#define READ_MAX (1u << 20)
+#define READ_MAX    (1u << 20)
 
 struct ds_reader {
     struct ds_op op;
@@ -65,10 +65,8 @@ static void open_run(struct ds_op *op) {
     if (r->err) return;
     ds_name(r->hash, name);
     r->err = io->v->open(io, name, IO_READ, &r->fd);
-    if (r->err)
-        r->fd = -1;
-    else
-        r->err = io->v->size(io, r->fd, &r->bytes);
+    if (r->err) r->fd = -1;
+    else r->err = io->v->size(io, r->fd, &r->bytes);
 }
 
 static void open_done(struct ds_op *op) {
@@ -108,10 +106,8 @@ static void read_run(struct ds_op *op) {
 static void read_done(struct ds_op *op) {
     struct ds_reader *r = (struct ds_reader *)op;
     r->busy = false;
-    if (r->freed)
-        start(r, close_run, close_done);
-    else if (!r->d->closed)
-        r->read(r->arg, r->err, r->err ? NULL : r->data, r->err ? 0 : r->got);
+    if (r->freed) start(r, close_run, close_done);
+    else if (!r->d->closed) r->read(r->arg, r->err, r->err ? NULL : r->data, r->err ? 0 : r->got);
 }
 
 void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn *done, void *arg) {
@@ -123,8 +119,7 @@ void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn
         if (grown) {
             r->data = grown;
             r->room = max;
-        } else
-            r->err = ERR_NOMEM;
+        } else r->err = ERR_NOMEM;
     }
     r->offset = offset;
     r->max = max;

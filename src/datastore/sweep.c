@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH 128
+#define BATCH    128
 #define LIST_MAX (1u << 20) // entries of one directory looked at in one sweep
-#define SHARDS 256
+#define SHARDS   256
 
 struct entry_list {
     uint8_t *items;
@@ -162,10 +162,8 @@ static void remove_contents_run(struct ds_op *op) {
         bool removed = false;
         if (!s->wanted[i])
             s->err = ds_take_name(s->d, s->list.items + (s->at + i) * DATASTORE_HASH, s->min_age_ms, &removed);
-        if (removed)
-            s->removed++;
-        else
-            s->kept++;
+        if (removed) s->removed++;
+        else s->kept++;
         if (s->err) return;
     }
 }
@@ -224,8 +222,8 @@ static void refuse_done(struct ds_op *op) {
 void datastore_sweep(struct datastore *d, uint64_t min_age_ms, ds_ask_fn *ask, ds_swept_fn *done, void *arg) {
     struct ds_sweep *s = calloc(1, sizeof *s);
     if (!s) die("no memory for the data store");
-    *s = (struct ds_sweep){.d = d, .min_age_ms = min_age_ms, .ask = ask, .done = done, .arg = arg,
-                           .list = {.size = DATASTORE_HASH}};
+    *s = (struct ds_sweep){
+        .d = d, .min_age_ms = min_age_ms, .ask = ask, .done = done, .arg = arg, .list = {.size = DATASTORE_HASH}};
     if (d->sweep) {
         step(s, refuse_run, refuse_done);
         return;

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define WRITERS_MAX 256
-#define SPACE_STEP (4u << 20) // the free space is looked at after this many bytes
+#define SPACE_STEP  (4u << 20) // the free space is looked at after this many bytes
 
 struct ds_writer {
     struct ds_op op;
@@ -169,10 +169,8 @@ static void start(struct ds_writer *w, void (*run)(struct ds_op *), void (*done)
 static void write_done(struct ds_op *op) {
     struct ds_writer *w = (struct ds_writer *)op;
     w->busy = false;
-    if (w->aborted)
-        discard(w);
-    else if (!w->d->closed)
-        w->done(w->arg, w->err);
+    if (w->aborted) discard(w);
+    else if (!w->d->closed) w->done(w->arg, w->err);
 }
 
 void ds_writer_write(struct ds_writer *w, const void *data, size_t n, ds_done_fn *done, void *arg) {
@@ -182,8 +180,7 @@ void ds_writer_write(struct ds_writer *w, const void *data, size_t n, ds_done_fn
         if (grown) {
             w->data = grown;
             w->room = n;
-        } else if (!w->err)
-            w->err = ERR_NOMEM;
+        } else if (!w->err) w->err = ERR_NOMEM;
     }
     if (!w->err && n) memcpy(w->data, data, n);
     w->n = n;

@@ -179,7 +179,7 @@ struct engine_stats {
     uint64_t structure_bytes;           // messages and entries without bodies
     uint64_t messages, entries, queues, bindings;
     uint64_t waiting_for_disk; // publishes not yet answered
-    bool no_room; // what was settled waits for room on the disk
+    bool no_room;              // what was settled waits for room on the disk
     uint64_t dead_letters;     // not yet published again: their target has no room
 };
 void engine_stats(const struct engine *e, struct engine_stats *out);

@@ -78,8 +78,12 @@ static void dead_letters_do_not_crowd_out_acks(void **state) {
     rig_put(r, "q", "x");
     rig_take(r, &t, "q", (struct consumer_options){0});
     for (int i = 0; i < LETTERS; i++) {
-        struct message m = {.routing_key = "dying", .body = body, .body_length = sizeof body, .persistent = true,
-                            .has_expiration = true, .expiration_ms = 1000};
+        struct message m = {.routing_key = "dying",
+                            .body = body,
+                            .body_length = sizeof body,
+                            .persistent = true,
+                            .has_expiration = true,
+                            .expiration_ms = 1000};
         assert_int_equal(rig_send(r, m), ERR_OK);
         rig_run(r);
     }

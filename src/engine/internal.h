@@ -302,12 +302,9 @@ static inline struct pin *pin_at(const struct engine *e, uint32_t h) { return sl
 void pin_move(struct engine *e, uint32_t pin, const struct journal_ref *ref);
 void pin_drop(struct engine *e, uint32_t pin, bool record);
 void pin_due(struct engine *e, uint32_t pin);
-enum err write_queue(struct engine *e, const struct queue *q, uint32_t refers_to,
-                     struct journal_ref *ref);
-enum err write_exchange(struct engine *e, const struct exchange *x, uint32_t refers_to,
-                        struct journal_ref *ref);
-enum err write_binding(struct engine *e, const struct binding *b, uint32_t refers_to,
-                       struct journal_ref *ref);
+enum err write_queue(struct engine *e, const struct queue *q, uint32_t refers_to, struct journal_ref *ref);
+enum err write_exchange(struct engine *e, const struct exchange *x, uint32_t refers_to, struct journal_ref *ref);
+enum err write_binding(struct engine *e, const struct binding *b, uint32_t refers_to, struct journal_ref *ref);
 
 // ---- publish.c
 enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops, publish_done_fn *done,
@@ -321,9 +318,7 @@ void done_push(struct engine *e, const struct done *d);
 bool done_run(struct engine *e); // true: there are more
 
 // ---- settle.c: what the next flush writes
-static inline bool no_room_now(enum err code) {
-    return code == ERR_FULL || code == ERR_BUSY;
-}
+static inline bool no_room_now(enum err code) { return code == ERR_FULL || code == ERR_BUSY; }
 void settle_note(struct engine *e, const struct stored *s, uint32_t queue_id);
 void state_note(struct engine *e, uint32_t entry);
 void gone_note(struct engine *e, const struct journal_ref *ref);

@@ -249,8 +249,9 @@ static bool flush_dedupe(struct engine *e) {
 
 // Ids are written before the settles that make their messages go, states before settles of the same entry.
 void engine_flush(struct engine *e) {
-    e->no_room = !(flush_dedupe(e) && flush_states(e) && flush_list(e, RECORD_SETTLE, e->settled, &e->n_settled, true) &&
-                   flush_list(e, RECORD_GONE, e->gone, &e->n_gone, false));
+    e->no_room =
+        !(flush_dedupe(e) && flush_states(e) && flush_list(e, RECORD_SETTLE, e->settled, &e->n_settled, true) &&
+          flush_list(e, RECORD_GONE, e->gone, &e->n_gone, false));
     if (e->no_room) return; // nothing is released before it is written that it may be
     for (uint32_t i = 0; i < e->n_unneeded; i++) journal_release(e->journal, &e->unneeded[i]);
     e->n_unneeded = 0;

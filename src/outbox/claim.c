@@ -44,7 +44,7 @@ static struct row *row_read(struct db *db, struct db_stmt *s) {
 static enum err count_parked(struct db *db, struct claim *c) {
     struct db_stmt *s = db_prepare(db, &count_parked_sql);
     int row = db_step(s);
-    if (row < 0) return (enum err)-row;
+    if (row < 0) return (enum err) - row;
     c->parked = (uint64_t)db_int(s, 0);
     return ERR_OK;
 }
@@ -65,7 +65,7 @@ enum err claim_run(struct db *db, struct db_unit *u) {
         bytes += r->payload_length;
         n++;
     }
-    if (row < 0) return (enum err)-row;
+    if (row < 0) return (enum err) - row;
     c->more = n == c->limit || bytes >= CLAIM_BYTES_MAX;
     return c->count_parked ? count_parked(db, c) : ERR_OK;
 }

@@ -7,10 +7,10 @@
 #include "base/map.h"
 #include "outbox/outbox.h"
 
-#define ROWS_MAX 4096               // claimed and not settled
-#define ROWS_BYTES_MAX (32u << 20)  // their payloads
+#define ROWS_MAX        4096        // claimed and not settled
+#define ROWS_BYTES_MAX  (32u << 20) // their payloads
 #define CLAIM_BYTES_MAX (4u << 20)  // of one claim
-#define SETTLE_MAX 1024             // rows one unit settles
+#define SETTLE_MAX      1024        // rows one unit settles
 
 enum row_state {
     ROW_READY,     // to be published when its turn comes
@@ -46,8 +46,8 @@ struct key {
     struct list_node in_ready; // keys with something to publish, in turn
     struct outbox *o;
     unsigned in_flight;
-    bool held;   // one of its rows waits for its next attempt
-    bool behind; // rows were left in the database meanwhile
+    bool held;           // one of its rows waits for its next attempt
+    bool behind;         // rows were left in the database meanwhile
     int64_t behind_from; // the first of them is after this id
     struct loop_timer timer;
     size_t length;
@@ -84,10 +84,10 @@ struct outbox {
     struct claim claim;
     struct settle settle;
     bool claiming, settling, pumping, closing;
-    bool more;       // there may be rows after the cursor
-    bool woken;      // during a claim
-    int64_t cursor;  // the last id claimed
-    int64_t rewind;  // go back to here at the next claim, -1: no
+    bool more;      // there may be rows after the cursor
+    bool woken;     // during a claim
+    int64_t cursor; // the last id claimed
+    int64_t rewind; // go back to here at the next claim, -1: no
     bool count_parked;
     uint32_t in_flight;
     uint64_t bytes;
@@ -106,11 +106,11 @@ void row_free(struct row *r);
 // key.c
 struct key *key_of(struct outbox *o, const char *text); // made when it is not there
 void key_add(struct key *k, struct row *r);
-struct row *key_next(struct key *k); // what may be published now, or NULL
+struct row *key_next(struct key *k);      // what may be published now, or NULL
 void key_turn(struct key *k, bool first); // it gets its turn, when it has something
 void key_hold(struct key *k, uint64_t delay_ms);
 void key_skip(struct key *k, int64_t id); // the row `id` stays in the database for now
-void key_leave(struct row *r); // the row has its outcome; the last one takes the key with it
+void key_leave(struct row *r);            // the row has its outcome; the last one takes the key with it
 
 // outbox.c
 void outbox_claim(struct outbox *o);

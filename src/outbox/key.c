@@ -28,8 +28,7 @@ struct key *key_of(struct outbox *o, const char *text) {
 
 void key_add(struct key *k, struct row *r) {
     struct list_node *where = &k->rows.head;
-    while (where->prev != &k->rows.head && LIST_ITEM(where->prev, struct row, in_key)->id > r->id)
-        where = where->prev;
+    while (where->prev != &k->rows.head && LIST_ITEM(where->prev, struct row, in_key)->id > r->id) where = where->prev;
     list_insert_before(&r->in_key, where);
     r->key = k;
 }
@@ -46,10 +45,8 @@ struct row *key_next(struct key *k) {
 
 void key_turn(struct key *k, bool first) {
     if (list_linked(&k->in_ready) || !key_next(k)) return;
-    if (first)
-        list_push_front(&k->o->ready, &k->in_ready);
-    else
-        list_push_back(&k->o->ready, &k->in_ready);
+    if (first) list_push_front(&k->o->ready, &k->in_ready);
+    else list_push_back(&k->o->ready, &k->in_ready);
 }
 
 void key_skip(struct key *k, int64_t id) {

@@ -24,8 +24,8 @@
 #include <string.h>
 
 #define EMBEDDED_KEY_WINDOW 64
-#define NEXT_AT_MAX_MS 60000 // a clock that was set back must not hold a key for long
-#define CLAIM_AGAIN_MS 1000
+#define NEXT_AT_MAX_MS      60000 // a clock that was set back must not hold a key for long
+#define CLAIM_AGAIN_MS      1000
 
 static const struct backoff attempts_backoff = BACKOFF_DEFAULT;
 // Asking whether the bus is back, or the database has room, is one call: no need to be long away ourselves.
@@ -47,8 +47,7 @@ static void destroy(struct outbox *o) {
 
 // Closing, and nothing is under way any more: it is freed.
 static bool ended(struct outbox *o) {
-    if (!o->closing || o->claiming || o->settling || o->pumping || o->in_flight || o->settle_post.posted)
-        return false;
+    if (!o->closing || o->claiming || o->settling || o->pumping || o->in_flight || o->settle_post.posted) return false;
     destroy(o);
     return true;
 }
@@ -224,10 +223,8 @@ static void keep(struct outbox *o, struct row *r) {
     o->bytes += r->payload_length;
     key_add(k, r);
     int64_t wait = r->next_at_ms - io_wall_ms(o->options.io);
-    if (wait > 0)
-        key_hold(k, (uint64_t)(wait < NEXT_AT_MAX_MS ? wait : NEXT_AT_MAX_MS));
-    else
-        key_turn(k, false);
+    if (wait > 0) key_hold(k, (uint64_t)(wait < NEXT_AT_MAX_MS ? wait : NEXT_AT_MAX_MS));
+    else key_turn(k, false);
 }
 
 static void claimed(struct outbox *o, struct claim *c) {
@@ -286,10 +283,8 @@ void outbox_claim(struct outbox *o) {
     o->rewind = -1;
     o->woken = o->count_parked = false;
     enum err err = database_submit(o->options.database, &c->unit);
-    if (err)
-        claim_failed(o, c, err);
-    else
-        o->claiming = true;
+    if (err) claim_failed(o, c, err);
+    else o->claiming = true;
 }
 
 static void claim_again(struct loop_timer *t) { outbox_claim(LIST_ITEM(t, struct outbox, claim_timer)); }
@@ -348,10 +343,8 @@ static void settle_done(struct db_unit *u, enum err err) {
     struct outbox *o = s->o;
     o->settling = false;
     if (ended(o) || o->closing) return;
-    if (err)
-        settle_failed(o, s, err);
-    else
-        settled(o, s);
+    if (err) settle_failed(o, s, err);
+    else settled(o, s);
     settle(o);
     outbox_pump(o);
     outbox_claim(o);
@@ -371,10 +364,8 @@ static void settle(struct outbox *o) {
     }
     crash_point("publish.confirmed");
     enum err err = database_submit(o->options.database, &s->unit);
-    if (err)
-        settle_failed(o, s, err);
-    else
-        o->settling = true;
+    if (err) settle_failed(o, s, err);
+    else o->settling = true;
 }
 
 static void settle_posted(struct loop_post *p) {

@@ -71,8 +71,7 @@ enum err outbox_parked_retry(struct db *db, int64_t id);
 enum err outbox_parked_drop(struct db *db, int64_t id);
 
 // Inbox: true in *fresh the first time `consumer` sees the event, in the same transaction as its effect.
-enum err inbox_accept(struct db *db, const char *consumer, const struct id *event_id, int64_t now_ms,
-                      bool *fresh);
+enum err inbox_accept(struct db *db, const char *consumer, const struct id *event_id, int64_t now_ms, bool *fresh);
 enum err inbox_forget(struct db *db, int64_t before_ms, uint32_t limit, uint64_t *removed); // after 7 days
 
 #endif

@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#define KEYS 10
+#define KEYS    10
 #define LOG_MAX 40000
 
 static const struct migration shape[] = {
@@ -39,12 +39,12 @@ struct bus {
     size_t answers_n, answered;
     bool silent; // confirms nothing for now
     struct loop_timer answer_timer;
-    enum err away;             // what every publish gets at once
-    enum err late;             // what every publish gets later
-    const char *refuse_key;    // events of this key get ERR_INVALID …
-    int refusals;              // … so many times
-    int refused, turned_away;  // how often it happened
-    int tell;                  // a descriptor that every confirmed event_id is written to
+    enum err away;            // what every publish gets at once
+    enum err late;            // what every publish gets later
+    const char *refuse_key;   // events of this key get ERR_INVALID …
+    int refusals;             // … so many times
+    int refused, turned_away; // how often it happened
+    int tell;                 // a descriptor that every confirmed event_id is written to
 };
 
 static void give_answers(struct loop_timer *t) {
@@ -77,7 +77,9 @@ enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *
     return ERR_OK;
 }
 
-struct engine *bus_engine(struct bus *b) { return NULL; }
+struct engine *bus_engine(struct bus *b) {
+    return NULL;
+}
 
 // ---- an io whose clock is moved by hand
 
@@ -140,10 +142,8 @@ static void tear_down(struct fixture *f) {
 
 static void tick(struct loop_timer *t) {
     struct fixture *f = (struct fixture *)((char *)t - offsetof(struct fixture, tick));
-    if (f->until(f))
-        loop_stop(f->db.loop);
-    else
-        loop_timer_start(f->db.loop, t, 1);
+    if (f->until(f)) loop_stop(f->db.loop);
+    else loop_timer_start(f->db.loop, t, 1);
 }
 
 static void wait_until(struct fixture *f, bool (*until)(struct fixture *f)) {
@@ -250,8 +250,7 @@ static void test_everything_is_published_once_in_order_and_deleted(void **state)
     set_up(&f);
     f.options.on_published = tell;
     start(&f);
-    for (int i = 0; i < 10; i++)
-        store(&f, i * 200, 200, NULL);
+    for (int i = 0; i < 10; i++) store(&f, i * 200, 200, NULL);
     f.want = 2000;
     wait_until(&f, all_quiet);
     assert_int_equal(f.bus->heard_n, 2000);
@@ -270,8 +269,7 @@ static void test_what_was_there_before_is_caught_up_with(void **state) {
     struct fixture f;
     struct database_stats before, after;
     set_up(&f);
-    for (int i = 0; i < 10; i++)
-        store(&f, i * 2000, 2000, NULL);
+    for (int i = 0; i < 10; i++) store(&f, i * 2000, 2000, NULL);
     database_stats(f.db.d, &before);
     start(&f);
     f.want = 1;
@@ -359,8 +357,7 @@ static void test_a_long_line_behind_a_held_key_stops_nobody_else(void **state) {
     assert_string_equal(f.bus->heard[0].key, "b");
     wait_until(&f, all_quiet);
     assert_int_equal(f.bus->heard_n, 6001);
-    for (int i = 0; i < 6000; i++)
-        assert_int_equal(number_of(f.bus->heard[i + 1].payload), i);
+    for (int i = 0; i < 6000; i++) assert_int_equal(number_of(f.bus->heard[i + 1].payload), i);
     tear_down(&f);
 }
 
@@ -393,8 +390,7 @@ static void test_followers_wait_until_the_failed_attempt_is_written_down(void **
     sem_post(&go_on);
     wait_until(&f, all_quiet);
     assert_int_equal(f.bus->heard_n, 100);
-    for (int i = 0; i < 100; i++)
-        assert_int_equal(number_of(f.bus->heard[i].payload), i);
+    for (int i = 0; i < 100; i++) assert_int_equal(number_of(f.bus->heard[i].payload), i);
     tear_down(&f);
     sem_destroy(&go_on);
 }
@@ -405,8 +401,7 @@ static void test_looking_again_publishes_nothing_twice(void **state) {
     set_up(&f);
     f.options.safety_check_ms = 1;
     start(&f);
-    for (int i = 0; i < 100; i++)
-        store(&f, i * 100, 100, NULL);
+    for (int i = 0; i < 100; i++) store(&f, i * 100, 100, NULL);
     f.want = 10000;
     wait_until(&f, heard_enough);
     wait_until(&f, nothing_waits);
@@ -522,8 +517,7 @@ static void test_attempts_survive_a_restart(void **state) {
     start(&f);
     wait_until(&f, refused_all);
     f.bus->away = ERR_UNAVAILABLE; // no third attempt for now
-    while (attempts < 2)
-        assert_int_equal(test_db_do(&f.db, read_attempts, &attempts, true), ERR_OK);
+    while (attempts < 2) assert_int_equal(test_db_do(&f.db, read_attempts, &attempts, true), ERR_OK);
     outbox_free(f.outbox);
     f.bus->away = ERR_OK;
     test_db_reopen(&f.db, shape);
@@ -652,8 +646,7 @@ static void crash_at(const char *point, size_t again_at_least, size_t again_at_m
     if (child == 0) child_main(f.db.path, ends[1], point);
     close(ends[1]);
     struct id id;
-    while (read(ends[0], id.b, 16) == 16)
-        f.bus->heard[f.bus->heard_n++].event_id = id;
+    while (read(ends[0], id.b, 16) == 16) f.bus->heard[f.bus->heard_n++].event_id = id;
     close(ends[0]);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -672,9 +665,7 @@ static void crash_at(const char *point, size_t again_at_least, size_t again_at_m
 }
 
 static void test_a_crash_after_the_claim_publishes_later(void **state) { crash_at("publish.claimed:1", 0, 0); }
-static void test_a_crash_before_the_deletion_publishes_again(void **state) {
-    crash_at("publish.confirmed:1", 1, 30);
-}
+static void test_a_crash_before_the_deletion_publishes_again(void **state) { crash_at("publish.confirmed:1", 1, 30); }
 static void test_a_crash_after_the_deletion_publishes_no_deleted_one(void **state) {
     crash_at("publish.deleted:1", 0, 29);
 }

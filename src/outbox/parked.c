@@ -12,11 +12,10 @@ static struct db_sql drop_sql = {.text = "delete from outbox where id = ?1 and s
 
 // A tool may have been pointed at any database.
 static enum err has_outbox(struct db *db) {
-    static struct db_sql find = {
-        .text = "select 1 from sqlite_master where type = 'table' and name = 'outbox'",
-        .postgres = "select 1 where to_regclass('outbox') is not null"};
+    static struct db_sql find = {.text = "select 1 from sqlite_master where type = 'table' and name = 'outbox'",
+                                 .postgres = "select 1 where to_regclass('outbox') is not null"};
     int row = db_step(db_prepare(db, &find));
-    if (row < 0) return (enum err)-row;
+    if (row < 0) return (enum err) - row;
     return row == DB_ROW ? ERR_OK : error_set(db_error(db), ERR_NOT_FOUND, "the database has no outbox");
 }
 
@@ -40,7 +39,7 @@ enum err outbox_parked_each(struct db *db, void (*each)(void *arg, const struct 
         p.payload = db_blob(s, 8, &p.payload_length);
         each(arg, &p);
     }
-    return (enum err)-row;
+    return (enum err) - row;
 }
 
 static enum err one(struct db *db, struct db_sql *sql, int64_t id) {

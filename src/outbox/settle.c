@@ -14,8 +14,7 @@ static enum err published(struct db *db, struct settle *s, const struct row *r) 
     db_bind_int(statement, 1, r->id);
     enum err err = db_run(statement);
     if (err || !s->o->options.on_published) return err;
-    return s->o->options.on_published(db, &r->event_id, r->topic, r->key_text, r->payload, r->payload_length,
-                                      s->at_ms);
+    return s->o->options.on_published(db, &r->event_id, r->topic, r->key_text, r->payload, r->payload_length, s->at_ms);
 }
 
 static enum err failed(struct db *db, struct settle *s, const struct row *r, struct db_sql *sql, int64_t at_ms) {

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define HISTOGRAM_SUB 64
+#define HISTOGRAM_SUB     64
 #define HISTOGRAM_BUCKETS (HISTOGRAM_SUB * 46)
 
 struct histogram {

@@ -314,10 +314,11 @@ static void print_json(struct bench *b, double seconds) {
 }
 
 static void print_table(struct bench *b, double seconds) {
-    printf("accepted  %10.0f /s\ncomplete  %10.0f /s   (%llu of %llu started, %llu lost, %llu doubled, %llu errors)\n\n",
-           (double)b->done[ACCEPTED] / seconds, (double)b->done[READ] / seconds, (unsigned long long)b->complete,
-           (unsigned long long)b->started, (unsigned long long)(b->started - b->complete),
-           (unsigned long long)b->doubled, (unsigned long long)b->errors);
+    printf(
+        "accepted  %10.0f /s\ncomplete  %10.0f /s   (%llu of %llu started, %llu lost, %llu doubled, %llu errors)\n\n",
+        (double)b->done[ACCEPTED] / seconds, (double)b->done[READ] / seconds, (unsigned long long)b->complete,
+        (unsigned long long)b->started, (unsigned long long)(b->started - b->complete), (unsigned long long)b->doubled,
+        (unsigned long long)b->errors);
     printf("%-10s %9s %9s %9s %9s   (ms since the journey was due)\n", "leg", "p50", "p99", "p99.9", "max");
     for (int i = 0; i < LEGS; i++)
         printf("%-10s %9.2f %9.2f %9.2f %9.2f\n", leg_name[i], histogram_ms(&b->latency[i], 0.5),
@@ -329,23 +330,22 @@ static void print_table(struct bench *b, double seconds) {
     if (b->problem[0]) printf("first problem: %s\n", b->problem);
 }
 
-static const char help[] =
-    "usage: barid bench journey [options]\n\n"
-    "  --url URL        a running server (default: start one of our own)\n"
-    "  --dir DIR        where our own server's data goes (default /var/tmp)\n"
-    "  --rate N         journeys started a second, open loop (default 1000)\n"
-    "  --in-flight N    closed loop instead: N journeys under way a pair\n"
-    "  --pairs N        pairs of sender and recipient (default 50)\n"
-    "  --bytes N        text length, at most 65,000 (default 200)\n"
-    "  --seconds N      measured time (default 10)\n"
-    "  --warmup N       seconds before it (default 2)\n"
-    "  --json           one JSON object\n";
+static const char help[] = "usage: barid bench journey [options]\n\n"
+                           "  --url URL        a running server (default: start one of our own)\n"
+                           "  --dir DIR        where our own server's data goes (default /var/tmp)\n"
+                           "  --rate N         journeys started a second, open loop (default 1000)\n"
+                           "  --in-flight N    closed loop instead: N journeys under way a pair\n"
+                           "  --pairs N        pairs of sender and recipient (default 50)\n"
+                           "  --bytes N        text length, at most 65,000 (default 200)\n"
+                           "  --seconds N      measured time (default 10)\n"
+                           "  --warmup N       seconds before it (default 2)\n"
+                           "  --json           one JSON object\n";
 
 static bool parse(struct options *o, int argc, char **argv) {
-    static const struct option longs[] = {
-        {"url", 1, 0, 'u'},   {"dir", 1, 0, 'd'},     {"rate", 1, 0, 'r'},   {"in-flight", 1, 0, 'i'},
-        {"pairs", 1, 0, 'p'}, {"bytes", 1, 0, 'b'},   {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'},
-        {"json", 0, 0, 'j'},  {"help", 0, 0, 'h'},    {0, 0, 0, 0}};
+    static const struct option longs[] = {{"url", 1, 0, 'u'},       {"dir", 1, 0, 'd'},    {"rate", 1, 0, 'r'},
+                                          {"in-flight", 1, 0, 'i'}, {"pairs", 1, 0, 'p'},  {"bytes", 1, 0, 'b'},
+                                          {"seconds", 1, 0, 's'},   {"warmup", 1, 0, 'w'}, {"json", 0, 0, 'j'},
+                                          {"help", 0, 0, 'h'},      {0, 0, 0, 0}};
     *o = (struct options){.dir = "/var/tmp", .pairs = 50, .seconds = 10, .warmup = 2, .bytes = 200, .rate = 1000};
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -363,8 +363,8 @@ static bool parse(struct options *o, int argc, char **argv) {
         default: fputs(help, stderr); return false;
         }
     }
-    bool ok = o->pairs > 0 && o->pairs <= 5000 && o->bytes > 0 && o->bytes <= 65000 && o->seconds > 0 &&
-              o->rate > 0 && o->in_flight <= 200 && optind == argc;
+    bool ok = o->pairs > 0 && o->pairs <= 5000 && o->bytes > 0 && o->bytes <= 65000 && o->seconds > 0 && o->rate > 0 &&
+              o->in_flight <= 200 && optind == argc;
     if (!ok) fputs(help, stderr);
     return ok;
 }

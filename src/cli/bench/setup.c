@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define ANSWER_MAX (1024 * 1024)
-#define PASSWORD "a password for benchmarks"
+#define PASSWORD   "a password for benchmarks"
 
 static size_t take(char *data, size_t size, size_t n, void *arg) {
     buf_add(arg, data, size * n);
@@ -81,8 +81,7 @@ void bench_user_add(const struct bench_server *s, const char *user_id, struct be
 
 void bench_conversation_add(const struct bench_server *s, const struct bench_user *who, const char *with,
                             char out[static NAME_MAX_LENGTH + 1]) {
-    json_t *made = post(s, "/conversation", who->token,
-                        json_pack("{s[ss]}", "members", who->user_id, with));
+    json_t *made = post(s, "/conversation", who->token, json_pack("{s[ss]}", "members", who->user_id, with));
     copy_field(made, "conversation_id", out, NAME_MAX_LENGTH + 1);
     json_decref(made);
 }
@@ -118,8 +117,8 @@ static void serve(const struct bench_server *s, int out) {
     self[n] = 0;
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     dup2(out, STDOUT_FILENO);
-    execl(self, self, "serve", "--data", s->data, "--http", "127.0.0.1:0", "--log-level", "warn", "--rate",
-          "1000000", (char *)NULL);
+    execl(self, self, "serve", "--data", s->data, "--http", "127.0.0.1:0", "--log-level", "warn", "--rate", "1000000",
+          (char *)NULL);
     _exit(127);
 }
 
@@ -163,9 +162,7 @@ void bench_server_start(struct bench_server *s, const char *url, const char *dir
     parse_address(s);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at) {
-    return remove(path);
-}
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at) { return remove(path); }
 
 void bench_server_stop(struct bench_server *s) {
     if (!s->pid) return;

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IN_MAX (4 * 1024 * 1024)
-#define OUT_MAX (64 * 1024 * 1024)
+#define IN_MAX     (4 * 1024 * 1024)
+#define OUT_MAX    (64 * 1024 * 1024)
 #define READ_CHUNK 65536
 
 enum { OP_TEXT = 1, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
@@ -66,9 +66,7 @@ static void add_frame(struct buf *out, uint8_t opcode, const void *data, size_t 
     buf_add(out, data, n);
 }
 
-void bench_socket_send(struct bench_socket *s, const char *text, size_t n) {
-    add_frame(&s->out, OP_TEXT, text, n);
-}
+void bench_socket_send(struct bench_socket *s, const char *text, size_t n) { add_frame(&s->out, OP_TEXT, text, n); }
 
 static void on_written(uv_write_t *request, int status) {
     struct pending_write *w = (struct pending_write *)request;
