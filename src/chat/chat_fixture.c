@@ -576,3 +576,11 @@ size_t media_files(struct fixture *f) {
     snprintf(path, sizeof path, "%s/media", f->dir);
     return count_files(path, 0);
 }
+
+struct pair pair_new(void **state) {
+    struct pair p = {.f = *state};
+    p.alice = join(p.f, "alice");
+    p.bob = join(p.f, "bob");
+    converse(p.f, &p.alice, "ab", "bob");
+    return p;
+}

@@ -121,4 +121,11 @@ int64_t count(struct fixture *f, const char *sql);
 void execute(struct fixture *f, const char *sql);
 size_t media_files(struct fixture *f);
 
+// What most tests begin with: alice and bob, who share the conversation "ab".
+struct pair {
+    struct fixture *f;
+    struct chat_actor alice, bob;
+};
+struct pair pair_new(void **state);
+
 #endif

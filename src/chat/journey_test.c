@@ -9,19 +9,6 @@
 
 #define WHOLE "created:alice accepted:alice published queued:bob notified:bob received:bob deleted read:bob"
 
-// Alice writes to bob in "ab".
-struct pair {
-    struct fixture *f;
-    struct chat_actor alice, bob;
-};
-static struct pair pair_new(void **state) {
-    struct pair p = {.f = *state};
-    p.alice = join(p.f, "alice");
-    p.bob = join(p.f, "bob");
-    converse(p.f, &p.alice, "ab", "bob");
-    return p;
-}
-
 static void test_a_text_from_alice_to_bobs_eye(void **state) {
     struct pair p = pair_new(state);
     struct fixture *f = p.f;

@@ -7,18 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct pair {
-    struct fixture *f;
-    struct chat_actor alice, bob;
-};
-static struct pair pair_new(void **state) {
-    struct pair p = {.f = *state};
-    p.alice = join(p.f, "alice");
-    p.bob = join(p.f, "bob");
-    converse(p.f, &p.alice, "ab", "bob");
-    return p;
-}
-
 struct burst {
     struct fixture *f;
     size_t left;

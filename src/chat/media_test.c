@@ -11,18 +11,6 @@
 #include <sys/stat.h>
 #include <utime.h>
 
-struct pair {
-    struct fixture *f;
-    struct chat_actor alice, bob;
-};
-static struct pair pair_new(void **state) {
-    struct pair p = {.f = *state};
-    p.alice = join(p.f, "alice");
-    p.bob = join(p.f, "bob");
-    converse(p.f, &p.alice, "ab", "bob");
-    return p;
-}
-
 static void reopen(struct fixture *f) {
     fixture_close(f);
     fixture_open(f);
