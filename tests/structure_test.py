@@ -16,20 +16,26 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAY_INCLUDE = {
     "base": set(),
     "journal": {"base"},
-    "engine": {"base", "journal"},
+    "wire": {"base"},
+    "engine": {"base", "wire", "journal"},
     "database": {"base"},
-    "bus": {"base", "journal", "engine"},
+    "access": {"base", "database"},
+    "amqp": {"base", "wire", "journal", "engine", "access", "datastore"},
+    "bus": {"base", "wire", "journal", "engine"},
     "datastore": {"base"},
     "outbox": {"base", "database", "bus", "datastore"},
     "chat": {"base", "database", "bus", "datastore", "outbox"},
     "http": {"base", "database", "bus", "datastore", "outbox", "chat"},
+    "management": {"base", "wire", "journal", "engine", "access", "amqp", "database", "bus", "http"},
     "client": {"base"},
-    "cli": {"base", "journal", "engine", "database", "bus", "datastore", "outbox", "chat", "http", "client"},
+    "cli": {"base", "wire", "journal", "engine", "access", "amqp", "management", "database", "bus", "datastore", "outbox",
+            "chat", "http", "client"},
 }
 
 # Library header -> the files under src/ that may know it.
 LIBRARY_HOMES = {
-    "uv.h": r"base/loop(_test)?\.c|database/.*|datastore/.*|http/.*|client/.*|cli/.*",  # threads, and lws' loop
+    "uv.h": r"base/loop(_test)?\.c|database/.*|datastore/.*|http/.*|amqp/(server|listener|socket|tls)\w*\.[ch]|client/.*|cli/.*",
+    "pcre2.h": r"access/.*",
     "libwebsockets.h": r"http/.*|client/.*",
     "sqlite3.h": r"database/sqlite\w*\.[ch]|database/\w+_test\.c|client/store\w*\.[ch]|client/\w+_test\.c",
     "libpq-fe.h": r"database/postgres\w*\.[ch]",

@@ -1,0 +1,138 @@
+// What the files of amqp/ share.
+//
+//   server.c      listeners, sockets, TLS: bytes to and from …
+//   connection.c  … a connection: handshake, frames, heartbeats, closing; sans-IO: connection_input, and what it
+//                 answers is in `out`
+//   channel.c     a channel: which method may come now, content gathered; hands each command to …
+//   on_*.c        … one file a class: exchange, queue, basic, confirm, tx
+//
+// Backpressure. A connection that is paused takes no more input: what is unread stays with the server, which stops
+// reading the socket. It is paused while an answer waits for the disk (so answers keep their order), while the engine
+// refuses a publish for now, while the broker is blocked and it publishes. Each is a count in `pauses`.
+// With more than OUT_HIGH bytes to write its sessions are paused, until fewer than OUT_LOW are left.
+#ifndef BARID_AMQP_INTERNAL_H
+#define BARID_AMQP_INTERNAL_H
+
+#include "access/access.h"
+#include "amqp/amqp.h"
+#include "amqp/codec.h"
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/map.h"
+#include "engine/engine.h"
+
+#define OUT_HIGH (1u << 20)
+#define OUT_LOW  (256u << 10)
+
+// Reply codes (spec section 1.2), as RabbitMQ uses them.
+enum reply {
+    REPLY_SUCCESS = 200,
+    REPLY_CONTENT_TOO_LARGE = 311,
+    REPLY_NO_ROUTE = 312,
+    REPLY_CONNECTION_FORCED = 320,
+    REPLY_INVALID_PATH = 402, // RabbitMQ says NOT_ALLOWED (530) for a vhost that is not there
+    REPLY_ACCESS_REFUSED = 403,
+    REPLY_NOT_FOUND = 404,
+    REPLY_RESOURCE_LOCKED = 405,
+    REPLY_PRECONDITION_FAILED = 406,
+    REPLY_FRAME_ERROR = 501,
+    REPLY_SYNTAX_ERROR = 502,
+    REPLY_COMMAND_INVALID = 503,
+    REPLY_CHANNEL_ERROR = 504,
+    REPLY_UNEXPECTED_FRAME = 505,
+    REPLY_RESOURCE_ERROR = 506,
+    REPLY_NOT_ALLOWED = 530,
+    REPLY_NOT_IMPLEMENTED = 540,
+    REPLY_INTERNAL_ERROR = 541,
+};
+
+struct connection;
+struct channel;
+
+// ---- connection.c, as the channels see it
+struct connection {
+    struct amqp *amqp;
+    struct list_node of_amqp;
+    struct buf out;             // to be written by the server
+    struct channel **channels;  // by number, NULL: not open; channels[0] is never used
+    uint32_t n_channels;        // length of that array
+    uint32_t frame_max;         // agreed on
+    uint16_t channel_max, heartbeat_s;
+    struct vhost *vhost;
+    const struct access_user *user; // access.h says how long it lives
+    char *user_name;
+    bool client_blocked;       // capability connection.blocked
+    bool client_cancel_notify; // capability consumer_cancel_notify
+    bool client_auth_failure;  // capability authentication_failure_close
+    bool closing;              // close was sent or got: commands are dropped
+    uint32_t pauses;
+    void *private_;            // connection.c's own: handshake, counters, client properties
+};
+
+// Ends the connection with connection.close; `method` is what caused it, 0: none. The text goes out as
+// "CODE_NAME - text", as RabbitMQ's do.
+void connection_error(struct connection *c, enum reply code, uint32_t method, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void connection_pause(struct connection *c);
+void connection_resume(struct connection *c); // reading goes on from the loop, never from inside this call
+void connection_wrote(struct connection *c);  // `out` has grown: it will be written before the loop blocks
+
+// ---- channel.c
+// A command: a method, and its content when it has one. Views are valid during the call.
+struct command {
+    const struct method *method;
+    struct view properties; // of the content
+    struct view body;       // in one piece: as it came, or gathered
+    bool claimed;           // body is a ticket
+    uint64_t claimed_length;
+};
+
+struct channel {
+    struct connection *connection;
+    uint16_t number;
+    uint32_t references; // the connection's, and one each publish whose callback is to come
+    bool closed;         // only references are left
+    bool close_sent;     // waits for close-ok: everything else is dropped
+    bool confirms, transactional, flow_stopped;
+    struct session *session;
+    struct channel_basic *basic; // on_basic*.c's own: consumers, confirms, prefetch
+    struct channel_tx *tx;       // on_tx.c's own
+    char last_queue[256];        // declared last: what an empty queue name means
+    void *private_;              // channel.c's own: content being gathered
+};
+
+// Ends the channel with channel.close: "CODE_NAME - text".
+void channel_error(struct channel *ch, enum reply code, uint32_t method, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+// channel_error or connection_error by what an engine error means: NOT_FOUND 404, CONFLICT 406, LOCKED 405, FORBIDDEN 403,
+// INVALID 406, UNSUPPORTED 540, LIMIT and TOO_LARGE 406 …
+void channel_fail(struct channel *ch, uint32_t method, const struct error *e);
+void channel_send(struct channel *ch, const struct method *m); // an answer, at once
+// An answer that must not be seen before what was done is durable: pauses the connection until then.
+void channel_send_durable(struct channel *ch, const struct method *m);
+void channel_hold(struct channel *ch);    // another reference
+void channel_release(struct channel *ch); // frees it with the last
+
+// ---- on_*.c: each takes the commands of its class; made by channel.c for every channel
+void on_exchange(struct channel *ch, const struct command *c);
+void on_queue(struct channel *ch, const struct command *c);
+void on_basic(struct channel *ch, const struct command *c);
+void on_confirm(struct channel *ch, const struct command *c);
+void on_tx(struct channel *ch, const struct command *c);
+void channel_basic_init(struct channel *ch);    // makes session and basic
+void channel_basic_release(struct channel *ch); // the channel ends: consumers, held messages
+void channel_tx_release(struct channel *ch);
+// deliver_fn and ended_fn of the session are on_basic's. Confirms gathered in a pass are sent by:
+void confirms_flush(struct amqp *a); // before sockets are written
+
+// ---- server.c
+struct amqp {
+    struct amqp_options o;
+    struct list connections;
+    struct list confirming;  // channels with confirms to send
+    struct map reply_queues; // direct reply-to: token -> channel (on_reply_to.c)
+    bool blocked;            // the engine refuses publishes
+    void *private_;          // server.c's own: listeners, TLS, timers
+};
+
+#endif
