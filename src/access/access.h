@@ -1,5 +1,5 @@
-// Who may use the broker: users, their tags, virtual hosts, permissions. Kept in the database, held whole in memory (they
-// are few), so that a check is a lookup; a change is told only when it is durable and in force.
+// Who may use the broker: users, their tags, virtual hosts, permissions. Kept in the database, held whole in memory
+// (they are few), so that a check is a lookup; a change is told only when it is durable and in force.
 //
 // At the first start there are the virtual host "/" and the user guest, password guest, tag administrator, with all
 // permissions, who is let in from loopback only.
@@ -26,7 +26,8 @@ struct access_options {
     struct database *database;
     uint32_t max_users, max_vhosts; // 0: 100,000 and 1,000
     bool guest_anywhere;            // let guest in from everywhere (forced)
-    // A user or vhost was deleted, or a permission was changed: connections may have to be closed. NULLs: not of that kind.
+    // A user or vhost was deleted, or a permission was changed: connections may have to be closed. NULLs: not of that
+    // kind.
     void (*changed)(void *arg, const char *deleted_user, const char *deleted_vhost);
     void *changed_arg;
 };
@@ -39,8 +40,8 @@ void access_free(struct access *a);
 // A user lives while somebody holds it (access_user_hold), also after it was deleted; then `deleted` is set.
 struct access_user {
     const char *name;
-    const char *tags;          // "administrator,monitoring"
-    const char *hash;          // as stored
+    const char *tags;           // "administrator,monitoring"
+    const char *hash;           // as stored
     const char *hash_algorithm; // "argon2id", "rabbit_password_hashing_sha256", …
     bool deleted;
     bool administrator, monitoring, management, policymaker;
@@ -69,10 +70,11 @@ bool access_may(struct access *a, const struct access_user *u, const char *vhost
 typedef void access_done_fn(void *arg, enum err err, const struct error *e);
 struct access_user_put {
     const char *name;
-    const char *password;                   // or …
-    const char *hash, *hash_algorithm;      // … this; neither: no password (cannot log in with one); as it was when `keep_password`
+    const char *password; // or …
+    const char *hash,
+        *hash_algorithm; // … this; neither: no password (cannot log in with one); as it was when `keep_password`
     bool keep_password;
-    const char *tags;                       // comma separated; NULL: as they were
+    const char *tags; // comma separated; NULL: as they were
 };
 void access_user_put(struct access *a, const struct access_user_put *u, access_done_fn *done, void *arg);
 void access_user_delete(struct access *a, const char *name, access_done_fn *done, void *arg);

@@ -1,5 +1,5 @@
-// The door for AMQP 0-9-1: what every RabbitMQ client takes for RabbitMQ. Sockets and TLS over the loop's libuv, a sans-IO
-// codec, and one call on the engine a command. All on the loop thread.
+// The door for AMQP 0-9-1: what every RabbitMQ client takes for RabbitMQ. Sockets and TLS over the loop's libuv, a
+// sans-IO codec, and one call on the engine a command. All on the loop thread.
 #ifndef BARID_AMQP_AMQP_H
 #define BARID_AMQP_AMQP_H
 
@@ -28,16 +28,16 @@ struct amqp_options {
     const char *tls_address;  // NULL: none
     uint16_t tls_port;
     const char *tls_certificate, *tls_key, *tls_ca; // paths; with `tls_ca` client certificates are checked (EXTERNAL)
-    bool insecure_bind;            // allow an address that is not loopback without TLS
-    uint32_t max_connections;      // 0: 10,000
-    uint32_t frame_max;            // 0: 131,072
-    uint16_t channel_max;          // 0: 2,047
-    uint16_t heartbeat_s;          // 0: 60
-    uint32_t max_consumers;        // a channel, 0: 10,000
-    uint64_t max_body;             // 0: 128 MiB
-    uint64_t claim_bytes;          // bodies from this size on are claimed, 0: 256 KiB
-    uint64_t consumer_timeout_ms;  // 0: 30 minutes
-    uint32_t handshake_timeout_ms; // 0: 10,000
+    bool insecure_bind;                             // allow an address that is not loopback without TLS
+    uint32_t max_connections;                       // 0: 10,000
+    uint32_t frame_max;                             // 0: 131,072
+    uint16_t channel_max;                           // 0: 2,047
+    uint16_t heartbeat_s;                           // 0: 60
+    uint32_t max_consumers;                         // a channel, 0: 10,000
+    uint64_t max_body;                              // 0: 128 MiB
+    uint64_t claim_bytes;                           // bodies from this size on are claimed, 0: 256 KiB
+    uint64_t consumer_timeout_ms;                   // 0: 30 minutes
+    uint32_t handshake_timeout_ms;                  // 0: 10,000
 };
 
 enum err amqp_new(struct amqp **out, const struct amqp_options *o, struct error *e);
@@ -49,7 +49,7 @@ void amqp_free(struct amqp *a); // after the loop has ended
 
 // ---- looking at it. Pointers are valid during the call.
 struct amqp_connection_info {
-    const char *name; // "127.0.0.1:51234 -> 127.0.0.1:5672"
+    const char *name;                                  // "127.0.0.1:51234 -> 127.0.0.1:5672"
     const char *vhost, *user, *auth_mechanism, *state; // "running", "blocked", "flow", "closing", …
     const char *peer_host, *host;
     uint16_t peer_port, port;
@@ -86,7 +86,8 @@ void amqp_close_vhost(struct amqp *a, const char *vhost); // is being deleted
 struct amqp_stats {
     uint64_t connections, channels, consumers;
     uint64_t connections_opened, connections_closed, channels_opened, channels_closed;
-    uint64_t published, confirmed, returned, unroutable_dropped, delivered, delivered_no_ack, got, got_no_ack, acked, redelivered;
+    uint64_t published, confirmed, returned, unroutable_dropped, delivered, delivered_no_ack, got, got_no_ack, acked,
+        redelivered;
     uint64_t received_bytes, sent_bytes, auth_failures;
     bool blocked;
 };

@@ -6,9 +6,9 @@
 //   header   class u16 │ weight u16 = 0 │ body size u64 │ properties (wire/properties.h)
 //
 // Names: the struct of queue.declare is struct queue_declare, its id METHOD_QUEUE_DECLARE, its place in struct method
-// `queue_declare`; fields are the specification's with '_' for '-' ("no_wait", "routing_key", "if_unused"). Reserved fields
-// are read over and written as zeros, and are in no struct.
-// Short and long strings and tables (entries without the length) are struct view, bits are bool.
+// `queue_declare`; fields are the specification's with '_' for '-' ("no_wait", "routing_key", "if_unused"). Reserved
+// fields are read over and written as zeros, and are in no struct. Short and long strings and tables (entries without
+// the length) are struct view, bits are bool.
 #ifndef BARID_AMQP_CODEC_H
 #define BARID_AMQP_CODEC_H
 
@@ -39,7 +39,7 @@ enum frame_result frame_decode(const uint8_t *data, size_t n, uint32_t frame_max
 #include "amqp/methods.h"
 
 enum method_result { METHOD_DONE, METHOD_UNKNOWN /* 540 */, METHOD_DAMAGED /* 502, tables included */ };
-enum method_result method_decode(struct view payload, struct method *out); // views lead into the payload
+enum method_result method_decode(struct view payload, struct method *out);   // views lead into the payload
 void method_encode(struct buf *b, uint16_t channel, const struct method *m); // the whole frame
 const char *method_name(enum method_id id);                                  // "queue.declare", "unknown"
 bool method_has_content(enum method_id id);

@@ -53,10 +53,10 @@ struct channel;
 struct connection {
     struct amqp *amqp;
     struct list_node of_amqp;
-    struct buf out;             // to be written by the server
-    struct channel **channels;  // by number, NULL: not open; channels[0] is never used
-    uint32_t n_channels;        // length of that array
-    uint32_t frame_max;         // agreed on
+    struct buf out;            // to be written by the server
+    struct channel **channels; // by number, NULL: not open; channels[0] is never used
+    uint32_t n_channels;       // length of that array
+    uint32_t frame_max;        // agreed on
     uint16_t channel_max, heartbeat_s;
     struct vhost *vhost;
     const struct access_user *user; // access.h says how long it lives
@@ -66,7 +66,7 @@ struct connection {
     bool client_auth_failure;  // capability authentication_failure_close
     bool closing;              // close was sent or got: commands are dropped
     uint32_t pauses;
-    void *private_;            // connection.c's own: handshake, counters, client properties
+    void *private_; // connection.c's own: handshake, counters, client properties
 };
 
 // Ends the connection with connection.close; `method` is what caused it, 0: none. The text goes out as
@@ -104,8 +104,8 @@ struct channel {
 // Ends the channel with channel.close: "CODE_NAME - text".
 void channel_error(struct channel *ch, enum reply code, uint32_t method, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-// channel_error or connection_error by what an engine error means: NOT_FOUND 404, CONFLICT 406, LOCKED 405, FORBIDDEN 403,
-// INVALID 406, UNSUPPORTED 540, LIMIT and TOO_LARGE 406 …
+// channel_error or connection_error by what an engine error means: NOT_FOUND 404, CONFLICT 406, LOCKED 405, FORBIDDEN
+// 403, INVALID 406, UNSUPPORTED 540, LIMIT and TOO_LARGE 406 …
 void channel_fail(struct channel *ch, uint32_t method, const struct error *e);
 void channel_send(struct channel *ch, const struct method *m); // an answer, at once
 // An answer that must not be seen before what was done is durable: pauses the connection until then.

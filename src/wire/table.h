@@ -46,10 +46,10 @@ bool view_is(struct view v, const char *text);
 
 struct field {
     enum field_type type;
-    int64_t integer;    // bool, all integers, timestamp, decimal's value
-    uint8_t scale;      // decimal
-    double real;        // float, double
-    struct view bytes;  // string, bytes; array and table: their entries
+    int64_t integer;   // bool, all integers, timestamp, decimal's value
+    uint8_t scale;     // decimal
+    double real;       // float, double
+    struct view bytes; // string, bytes; array and table: their entries
 };
 
 // Is every name, type and length right, down to TABLE_DEPTH_MAX? Do this once at the door; the readers below stop
@@ -63,7 +63,7 @@ struct table_cursor table_begin(struct view table);
 bool table_next(struct table_cursor *c, struct view *name, struct field *out); // false: the end
 bool array_next(struct table_cursor *c, struct field *out);                    // of an array's entries
 bool table_find(struct view table, const char *name, struct field *out);
-bool field_integer(const struct field *f, int64_t *out); // any of the integer types, not bool
+bool field_integer(const struct field *f, int64_t *out);        // any of the integer types, not bool
 bool field_equal(const struct field *a, const struct field *b); // integers of different width are equal by value
 // As RabbitMQ compares arguments: same entries in any order.
 bool table_equal(struct view a, struct view b);
