@@ -110,6 +110,10 @@ void channel_fail(struct channel *ch, uint32_t method, const struct error *e);
 void channel_send(struct channel *ch, const struct method *m); // an answer, at once
 // An answer that must not be seen before what was done is durable: pauses the connection until then.
 void channel_send_durable(struct channel *ch, const struct method *m);
+// basic.deliver, get-ok with a claimed body (or return): streamed out of the data store. What the channel sends
+// meanwhile waits behind it.
+void channel_send_claimed(struct channel *ch, const struct method *m, struct view properties, const uint8_t *ticket,
+                          uint64_t length);
 void channel_hold(struct channel *ch);    // another reference
 void channel_release(struct channel *ch); // frees it with the last
 
@@ -122,14 +126,24 @@ void on_tx(struct channel *ch, const struct command *c);
 void channel_basic_init(struct channel *ch);    // makes session and basic
 void channel_basic_release(struct channel *ch); // the channel ends: consumers, held messages
 void channel_tx_release(struct channel *ch);
-// deliver_fn and ended_fn of the session are on_basic's. Confirms gathered in a pass are sent by:
-void confirms_flush(struct amqp *a); // before sockets are written
+// deliver_fn and ended_fn of the session are on_basic's. Once a pass of the loop, after the engine was driven and
+// before sockets are written: publishes that the engine had no room for are tried again, then gathered confirms are
+// sent.
+void publishes_retry(struct amqp *a);
+void confirms_flush(struct amqp *a);
+// For amqp_each_channel and amqp_each_consumer: fill in what the commands know. `of` has connection, vhost and user.
+void channel_basic_info(const struct channel *ch, struct amqp_channel_info *out); // consumers … redelivered
+void channel_each_consumer(struct channel *ch, const struct amqp_consumer_info *of,
+                           void (*each)(void *arg, const struct amqp_consumer_info *), void *arg);
 
 // ---- server.c
 struct amqp {
     struct amqp_options o;
     struct list connections;
-    struct list confirming;  // channels with confirms to send
+    struct list confirming; // channels with confirms to send
+    struct list holding;    // channels with a publish that the engine had no room for
+    // consumers, published … redelivered are counted by on_*.c, the rest by server and connection
+    struct amqp_stats stats;
     struct map reply_queues; // direct reply-to: token -> channel (on_reply_to.c)
     bool blocked;            // the engine refuses publishes
     void *private_;          // server.c's own: listeners, TLS, timers
