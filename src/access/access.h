@@ -35,6 +35,7 @@ typedef void access_opened_fn(void *arg, enum err err, const struct error *e);
 // `opened` once everything is read (and made, at the first start).
 enum err access_new(struct access **out, const struct access_options *o, access_opened_fn *opened, void *arg,
                     struct error *e);
+// Nobody is called back any more. Users that are held stay until they are released.
 void access_free(struct access *a);
 
 // A user lives while somebody holds it (access_user_hold), also after it was deleted; then `deleted` is set.
@@ -44,6 +45,7 @@ struct access_user {
     const char *hash;           // as stored
     const char *hash_algorithm; // "argon2id", "rabbit_password_hashing_sha256", …
     bool deleted;
+    // What the tags allow: administrator implies all, monitoring and policymaker imply management.
     bool administrator, monitoring, management, policymaker;
 };
 const struct access_user *access_user_hold(const struct access_user *u);
@@ -51,10 +53,13 @@ void access_user_release(const struct access_user *u);
 
 // ---- checks
 // ERR_OK with the user held for the callee (release it), ERR_UNAUTHORIZED (unknown or wrong: after the same time),
-// ERR_FORBIDDEN: guest, and not from loopback. ERR_RATE: too many wrong ones. Always called from a later turn.
+// ERR_FORBIDDEN: guest, and not from loopback. ERR_RATE: too many wrong ones. ERR_BUSY: too many at once. Always called
+// from a later turn.
 typedef void access_login_fn(void *arg, enum err err, const struct access_user *u);
-void access_login(struct access *a, const char *user, const char *password, bool from_loopback, access_login_fn *done,
-                  void *arg);
+// `address` is the peer's, without its port ("127.0.0.1"): wrong attempts are counted by user and address, so that
+// nobody locks out others.
+void access_login(struct access *a, const char *user, const char *password, const char *address, bool from_loopback,
+                  access_login_fn *done, void *arg);
 // For EXTERNAL: the name a client certificate gave. NULL: there is none. Not held.
 const struct access_user *access_user(struct access *a, const char *name);
 
@@ -62,11 +67,12 @@ enum access_kind { ACCESS_CONFIGURE, ACCESS_WRITE, ACCESS_READ };
 bool access_vhost(struct access *a, const char *vhost); // is there such a one?
 bool access_may_enter(struct access *a, const struct access_user *u, const char *vhost);
 // By the user's pattern for that vhost (a regular expression that must match somewhere, as RabbitMQ's; empty: nothing).
-// Results are cached; amq.gen-… and such are names like others.
+// Results are cached; amq.gen-… and such are names like others. The default exchange, "", is asked for as amq.default.
 bool access_may(struct access *a, const struct access_user *u, const char *vhost, enum access_kind kind,
                 const char *resource);
 
-// ---- changes. done(arg, ERR_OK, NULL) when durable and in force.
+// ---- changes. done(arg, ERR_OK, NULL) when durable and in force, from a later turn. They take effect in the order in
+// which they were asked for, so the next need not wait for the one before (a definitions file).
 typedef void access_done_fn(void *arg, enum err err, const struct error *e);
 struct access_user_put {
     const char *name;
@@ -79,7 +85,7 @@ struct access_user_put {
 void access_user_put(struct access *a, const struct access_user_put *u, access_done_fn *done, void *arg);
 void access_user_delete(struct access *a, const char *name, access_done_fn *done, void *arg);
 struct access_vhost_info {
-    const char *name, *description, *tags;
+    const char *name, *description, *tags; // description, tags NULL: as they were
     bool tracing;
 };
 void access_vhost_put(struct access *a, const struct access_vhost_info *v, access_done_fn *done, void *arg);
