@@ -82,6 +82,8 @@ void amqp_each_consumer(struct amqp *a, void (*each)(void *arg, const struct amq
 enum err amqp_close_connection(struct amqp *a, const char *name, const char *reason);
 void amqp_close_user(struct amqp *a, const char *user);   // was deleted, or may no longer enter
 void amqp_close_vhost(struct amqp *a, const char *vhost); // is being deleted
+// For access_options.changed: closes those who were deleted, or may no longer enter.
+void amqp_access_changed(struct amqp *a, const char *deleted_user, const char *deleted_vhost);
 
 struct amqp_stats {
     uint64_t connections, channels, consumers;

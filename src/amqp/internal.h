@@ -87,6 +87,8 @@ struct command {
     uint64_t claimed_length;
 };
 
+// When `closed` is set (after channel_basic_release and channel_tx_release), the connection may be gone: nothing but
+// channel_release may be done with it.
 struct channel {
     struct connection *connection;
     uint16_t number;
