@@ -1,7 +1,7 @@
 // Starting and stopping the service.
+#include "base/login_limit.h"
 #include "bus/bus.h"
 #include "chat/box.h"
-#include "chat/login_limit.h"
 #include "chat/notified.h"
 #include "chat/passwords.h"
 #include "chat/removal.h"
@@ -35,7 +35,7 @@ static void parts_new(struct chat *c) {
     map_init(&c->boxes, c->map_seed);
     list_init(&c->uploads);
     c->tokens = token_cache_new(c);
-    c->limits = login_limit_new(c);
+    c->limits = login_limit_new(c->o.io);
     c->passwords = passwords_new(c);
     c->acks = ack_batch_new(c);
     c->notified = notified_new(c);

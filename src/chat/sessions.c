@@ -2,8 +2,8 @@
 //
 //   look up the hash (reading unit) ─> verify (pool) ─> make the session (unit): token, pending messages, and when
 //   the user has too many devices the one unused longest gives way
+#include "base/login_limit.h"
 #include "base/utf8.h"
-#include "chat/login_limit.h"
 #include "chat/passwords.h"
 #include "chat/token_cache.h"
 

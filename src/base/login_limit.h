@@ -4,12 +4,15 @@
 // tried counts as failed until it is known, so that trying at once is no way around.
 //
 // The table is bounded: a newer attempt takes the place of the oldest of its set.
-#ifndef BARID_CHAT_LOGIN_LIMIT_H
-#define BARID_CHAT_LOGIN_LIMIT_H
+#ifndef BARID_BASE_LOGIN_LIMIT_H
+#define BARID_BASE_LOGIN_LIMIT_H
 
-#include "chat/internal.h"
+#include <stdint.h>
 
-struct login_limit *login_limit_new(struct chat *c);
+struct io;
+struct login_limit;
+
+struct login_limit *login_limit_new(struct io *io); // for its clock
 void login_limit_free(struct login_limit *l);
 // 0: an attempt begins, and login_limit_leave ends it. Else the seconds until it may be tried again.
 uint32_t login_limit_enter(struct login_limit *l, const char *user_id, const char *address);

@@ -1,4 +1,7 @@
-#include "chat/login_limit.h"
+#include "base/login_limit.h"
+
+#include "base/assert.h"
+#include "base/io.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -15,7 +18,7 @@ struct slot {
     uint32_t failures, under_way;
 };
 struct login_limit {
-    struct chat *chat;
+    struct io *io;
     uint8_t hash_key[crypto_shorthash_KEYBYTES];
     struct slot slots[SETS][WAYS];
 };
@@ -28,17 +31,20 @@ static const struct limit {
     bool at_once; // attempts under way count
 } limits[LIMITS] = {[LIMIT_USER_AT_ADDRESS] = {10, true}, [LIMIT_USER] = {100, true}, [LIMIT_ADDRESS] = {50, false}};
 
-struct login_limit *login_limit_new(struct chat *c) {
-    struct login_limit *l = chat_alloc(sizeof *l);
-    l->chat = c;
+struct login_limit *login_limit_new(struct io *io) {
+    struct login_limit *l = calloc(1, sizeof *l);
+    ASSERT(l != NULL);
+    l->io = io;
     crypto_shorthash_keygen(l->hash_key);
     return l;
 }
 
 void login_limit_free(struct login_limit *l) { free(l); }
 
+static uint64_t now_ms(const struct login_limit *l) { return io_monotonic_ns(l->io) / 1000000; }
+
 static uint64_t key_of(struct login_limit *l, enum limit_of of, const char *user_id, const char *address) {
-    char text[NAME_MAX_LENGTH + 80];
+    char text[512];
     int n = snprintf(text, sizeof text, "%d %s %s", (int)of, of == LIMIT_ADDRESS ? "" : user_id,
                      of == LIMIT_USER ? "" : address);
     if ((size_t)n >= sizeof text) n = sizeof text - 1;
@@ -50,7 +56,7 @@ static uint64_t key_of(struct login_limit *l, enum limit_of of, const char *user
 // The slot of the key; with `claim` one is made, else NULL when there is none or its window is over.
 static struct slot *find(struct login_limit *l, uint64_t key, bool claim) {
     struct slot *set = l->slots[key % SETS], *oldest = &set[0];
-    uint64_t now = loop_now_ms(l->chat->loop);
+    uint64_t now = now_ms(l);
     for (int i = 0; i < WAYS; i++) {
         bool over = set[i].key != 0 && now - set[i].since_ms >= WINDOW_MS;
         if (over) set[i] = (struct slot){0};
@@ -66,7 +72,7 @@ static uint32_t wait_of(struct login_limit *l, enum limit_of of, uint64_t key) {
     const struct slot *s = find(l, key, false);
     if (s == NULL || s->failures + (limits[of].at_once ? s->under_way : 0) < limits[of].failures) return 0;
     if (s->failures < limits[of].failures) return SOON_S;
-    uint64_t left = WINDOW_MS - (loop_now_ms(l->chat->loop) - s->since_ms);
+    uint64_t left = WINDOW_MS - (now_ms(l) - s->since_ms);
     return (uint32_t)((left + 999) / 1000);
 }
 
