@@ -36,7 +36,8 @@ struct properties {
 
 // Views lead into `data`. False: not properties (too short, too long, a damaged headers table).
 bool properties_decode(struct properties *p, const void *data, uint32_t length);
-void properties_encode(struct buf *b, const struct properties *p); // writes what `flags` names
+void properties_encode(struct buf *b, const struct properties *p); // writes what `flags` names; a string
+                                                                   // longer than 255 bytes fails the buffer
 // The headers alone, for who wants only these; an empty view when there are none.
 struct view properties_headers(const void *data, uint32_t length);
 

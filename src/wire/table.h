@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TABLE_DEPTH_MAX 16 // tables and arrays in each other
+#define TABLE_DEPTH_MAX 16 // tables and arrays in each other, the outermost counted
 
 enum field_type {
     FIELD_BOOL = 't',
@@ -65,10 +65,11 @@ bool array_next(struct table_cursor *c, struct field *out);                    /
 bool table_find(struct view table, const char *name, struct field *out);
 bool field_integer(const struct field *f, int64_t *out);        // any of the integer types, not bool
 bool field_equal(const struct field *a, const struct field *b); // integers of different width are equal by value
-// As RabbitMQ compares arguments: same entries in any order.
+// As RabbitMQ compares arguments: same entries in any order. Those of one name in the same order.
 bool table_equal(struct view a, struct view b);
 
-// Writing. A table's or array's length is filled in by table_end with what table_start gave.
+// Writing. A table's or array's length is filled in by table_end with what table_start gave. A name longer than 255
+// bytes fails the buffer.
 size_t table_start(struct buf *b); // the u32 length: also for a table that is not a field
 void table_end(struct buf *b, size_t start);
 void table_put(struct buf *b, struct view name, const struct field *f); // any type; its entries as they are
