@@ -15,7 +15,7 @@
 #include "wire/properties.h"
 #include "wire/table.h"
 
-#define FRAME_OVERHEAD 8
+#define FRAME_OVERHEAD 8 // agreed-on sizes include it; 0 is no bound
 #define FRAME_MIN_SIZE 4096
 
 enum frame_type { FRAME_METHOD = 1, FRAME_HEADER = 2, FRAME_BODY = 3, FRAME_HEARTBEAT = 8 };
@@ -38,10 +38,12 @@ enum frame_result frame_decode(const uint8_t *data, size_t n, uint32_t frame_max
 // enum method_id { METHOD_CONNECTION_START = 10 << 16 | 10, … }, struct connection_start …, struct method
 #include "amqp/methods.h"
 
-enum method_result { METHOD_DONE, METHOD_UNKNOWN /* 540 */, METHOD_DAMAGED /* 502, tables included */ };
-enum method_result method_decode(struct view payload, struct method *out);   // views lead into the payload
-void method_encode(struct buf *b, uint16_t channel, const struct method *m); // the whole frame
-const char *method_name(enum method_id id);                                  // "queue.declare", "unknown"
+enum method_result { METHOD_DONE, METHOD_UNKNOWN /* 540 */, METHOD_DAMAGED /* 502: tables, UTF-8, length */ };
+enum method_result method_decode(struct view payload, struct method *out); // views lead into the payload
+// The whole frame. A short string of more than 255 bytes fails the buffer, as everything here that does not fit does;
+// nothing is written then.
+void method_encode(struct buf *b, uint16_t channel, const struct method *m);
+const char *method_name(enum method_id id); // "queue.declare-ok", "unknown"
 bool method_has_content(enum method_id id);
 
 struct content_header {
@@ -49,6 +51,7 @@ struct content_header {
     uint64_t body_size;
     struct view properties; // checked: properties_decode will succeed
 };
+// METHOD_UNKNOWN: of another class than basic, the only one that has contents; class_id is there then.
 enum method_result content_header_decode(struct view payload, struct content_header *out);
 
 // A method with its header frame and its body in frames of at most frame_max: basic.deliver, get-ok, return.
