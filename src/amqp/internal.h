@@ -1,9 +1,9 @@
 // What the files of amqp/ share.
 //
-//   server.c      listeners, sockets, TLS: bytes to and from …
-//   connection.c  … a connection: handshake, frames, heartbeats, closing; sans-IO: connection_input, and what it
-//                 answers is in `out`
-//   channel.c     a channel: which method may come now, content gathered; hands each command to …
+//   server.c      what is there once; listener.c, socket.c, tls.c: bytes to and from …
+//   connection.c  … a connection: frames, closing; with handshake.c, sasl.c, heartbeat.c; sans-IO: connection_input,
+//                 and what it answers is in `out` (core.h)
+//   channel.c     a channel: which method may come now; content.c gathers content; hands each command to …
 //   on_*.c        … one file a class: exchange, queue, basic, confirm, tx
 //
 // Backpressure. A connection that is paused takes no more input: what is unread stays with the server, which stops
@@ -148,6 +148,11 @@ struct amqp {
     struct amqp_stats stats;
     struct map reply_queues; // direct reply-to: token -> channel (on_reply_to.c)
     bool blocked;            // the engine refuses publishes
+    struct list writing;     // connections with output
+    struct list resuming;    // connections that may be read on
+    struct list ending;      // connections with closed channels to be released
+    struct loop_post wake;   // amqp_wake
+    char cluster_name[80];   // "barid@host"
     void *private_;          // server.c's own: listeners, TLS, timers
 };
 
