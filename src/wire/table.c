@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "wire/bytes.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,7 +177,7 @@ static bool array_equal(struct view a, struct view b) {
 
 bool field_equal(const struct field *a, const struct field *b) {
     if (is_integer(a->type) && is_integer(b->type)) return a->integer == b->integer;
-    if (is_real(a->type) && is_real(b->type)) return a->real == b->real;
+    if (is_real(a->type) && is_real(b->type)) return a->real == b->real || (isnan(a->real) && isnan(b->real));
     if (a->type != b->type) return false;
     switch (a->type) {
     case FIELD_VOID: return true;

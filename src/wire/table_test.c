@@ -3,6 +3,8 @@
 
 #include "base/test.h"
 
+#include <math.h>
+
 #define TABLE(text) ((struct view){(const uint8_t *)(text), sizeof(text) - 1})
 
 static struct view view_of_buf(const struct buf *b) { return (struct view){b->data, (uint32_t)b->len}; }
@@ -244,6 +246,9 @@ static void fields_are_compared_by_value(void **state) {
     assert_false(field_equal(&time, &one));
     struct field half = {.type = FIELD_FLOAT, .real = .5}, also = {.type = FIELD_DOUBLE, .real = .5};
     assert_true(field_equal(&half, &also));
+    struct field nan = {.type = FIELD_FLOAT, .real = NAN}, other_nan = {.type = FIELD_DOUBLE, .real = -NAN};
+    assert_true(field_equal(&nan, &other_nan));
+    assert_false(field_equal(&nan, &half));
     struct field text = {.type = FIELD_STRING, .bytes = TABLE("x")}, bytes = {.type = FIELD_BYTES, .bytes = TABLE("x")};
     assert_false(field_equal(&text, &bytes));
     struct field d1 = {.type = FIELD_DECIMAL, .scale = 1, .integer = 10},
