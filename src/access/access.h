@@ -9,6 +9,7 @@
 #ifndef BARID_ACCESS_ACCESS_H
 #define BARID_ACCESS_ACCESS_H
 
+#include "base/embedded.h"
 #include "base/error.h"
 
 #include <stdbool.h>
@@ -19,6 +20,10 @@ struct access;
 struct database;
 struct io;
 struct loop;
+
+// sql/sqlite/0003_access.sql, one file: {.number = 3, .name = "access", .file = &access_files[0]}. The database is
+// opened with it.
+extern const struct embedded_file access_files[];
 
 struct access_options {
     struct loop *loop;
@@ -32,7 +37,7 @@ struct access_options {
     void *changed_arg;
 };
 typedef void access_opened_fn(void *arg, enum err err, const struct error *e);
-// `opened` once everything is read (and made, at the first start).
+// `opened` once everything is read. Nothing is asked of it before.
 enum err access_new(struct access **out, const struct access_options *o, access_opened_fn *opened, void *arg,
                     struct error *e);
 // Nobody is called back any more. Users that are held stay until they are released.

@@ -11,9 +11,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 
-extern const struct embedded_file outbox_migrations[];
-extern const struct embedded_file chat_files[];
-
 const struct migration chat_migrations[] = {
     {.number = 1, .name = "outbox", .file = &outbox_migrations[0]},
     {.number = 2, .name = "chat", .file = &chat_files[0]},

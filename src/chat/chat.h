@@ -40,7 +40,8 @@ struct chat_options {
     uint64_t sweep_every_ms;     // how often expired things are looked for; 0: 60 s
 };
 
-extern const struct migration chat_migrations[]; // includes outbox's and inbox's tables
+extern const struct embedded_file chat_files[];  // sql/sqlite/0002_chat.sql
+extern const struct migration chat_migrations[]; // for tests of this part alone; includes outbox's and inbox's tables
 
 enum err chat_new(struct chat **out, const struct chat_options *o, struct error *e);
 // Nothing is called back after it. It comes before the database, the bus and the data store are closed, and these are

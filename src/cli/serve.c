@@ -15,6 +15,7 @@
 #include "chat/chat.h"
 #include "cli/cli.h"
 #include "cli/config.h"
+#include "cli/server_database.h"
 #include "database/database.h"
 #include "datastore/datastore.h"
 #include "http/http.h"
@@ -141,7 +142,7 @@ static enum err open_stores(struct server *s, struct error *e) {
         snprintf(media, sizeof media, "%s/media", data) >= (int)sizeof media)
         return error_set(e, ERR_INVALID, "--data is too long");
     struct database_options d = {.url = url, .low_water_bytes = s->low_water};
-    enum err err = database_open(&s->database, s->loop, &d, chat_migrations, e);
+    enum err err = database_open(&s->database, s->loop, &d, server_migrations, e);
     if (err == ERR_OK) err = datastore_open(&s->datastore, s->loop, media, e);
     if (err != ERR_OK) return err;
     datastore_low_water(s->datastore, s->low_water);
