@@ -142,15 +142,13 @@ enum method_result method_decode(struct view payload, struct method *out) {
 }
 
 enum method_result content_header_decode(struct view payload, struct content_header *out) {
-    struct properties p;
     if (payload.length < HEADER_HEAD) return METHOD_DAMAGED;
     out->class_id = load_u16(payload.data);
     out->body_size = load_u64(payload.data + 4);
     out->properties = (struct view){payload.data + HEADER_HEAD, payload.length - HEADER_HEAD};
     if (out->class_id != CLASS_BASIC) return METHOD_UNKNOWN;
     bool weightless = load_u16(payload.data + 2) == 0;
-    return weightless && properties_decode(&p, out->properties.data, out->properties.length) ? METHOD_DONE
-                                                                                             : METHOD_DAMAGED;
+    return weightless && properties_check(out->properties.data, out->properties.length) ? METHOD_DONE : METHOD_DAMAGED;
 }
 
 const char *method_name(enum method_id id) {

@@ -61,6 +61,30 @@ bool properties_decode(struct properties *p, const void *data, uint32_t length) 
     return rest.data != NULL && rest.length == 0 && table_check(p->headers);
 }
 
+// From flag 15 down: short string, table, u8, u64.
+static const char KINDS[] = "sst11ssss8ssss";
+
+bool properties_check(const void *data, uint32_t length) {
+    struct view rest = {data, length}, flags = take(&rest, 2);
+    if (flags.data == NULL) return false;
+    unsigned left = load_u16(flags.data);
+    if (left & UNKNOWN_FLAGS) return false;
+    while (left != 0) {
+        int highest = 31 - __builtin_clz(left);
+        uint16_t flag = (uint16_t)(1u << highest);
+        left &= ~(unsigned)flag;
+        switch (KINDS[15 - highest]) {
+        case '1': take(&rest, 1); break;
+        case '8': take(&rest, 8); break;
+        case 't':
+            if (!table_check(take_table(&rest, PROPERTY_HEADERS))) return false;
+            break;
+        default: take_short(&rest, flag, flag); break;
+        }
+    }
+    return rest.data != NULL && rest.length == 0;
+}
+
 struct view properties_headers(const void *data, uint32_t length) {
     struct view rest = {data, length}, flags = take(&rest, 2);
     if (flags.data == NULL) return flags;

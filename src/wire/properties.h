@@ -34,6 +34,7 @@ struct properties {
     struct view headers; // a table's entries
 };
 
+bool properties_check(const void *data, uint32_t length); // would they be decoded? The cheapest way to know
 // Views lead into `data`. False: not properties (too short, too long, a damaged headers table).
 bool properties_decode(struct properties *p, const void *data, uint32_t length);
 void properties_encode(struct buf *b, const struct properties *p); // writes what `flags` names; a string

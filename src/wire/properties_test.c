@@ -77,6 +77,7 @@ static void every_set_of_them_comes_back_byte_for_byte(void **state) {
         buf_clear(&again);
         put_wire(&b, flags);
         assert_true(properties_decode(&p, b.data, (uint32_t)b.len));
+        assert_true(properties_check(b.data, (uint32_t)b.len));
         assert_int_equal(p.content_type.data != NULL, (flags & PROPERTY_CONTENT_TYPE) != 0);
         assert_int_equal(p.headers.data != NULL, (flags & PROPERTY_HEADERS) != 0);
         properties_encode(&again, &p);
@@ -100,6 +101,7 @@ static void cut_short_anywhere_they_are_refused(void **state) {
         uint8_t *exact = malloc(n + (n == 0)); // so that a sanitizer sees a step too far
         memcpy(exact, b.data, n);
         assert_false(properties_decode(&p, exact, n));
+        assert_false(properties_check(exact, n));
         properties_headers(exact, n);
         free(exact);
     }
@@ -110,14 +112,17 @@ static void cut_short_anywhere_they_are_refused(void **state) {
 
 static bool good(const void *bytes, size_t n) {
     struct properties p;
-    return properties_decode(&p, bytes, (uint32_t)n);
+    bool decoded = properties_decode(&p, bytes, (uint32_t)n);
+    assert_int_equal(properties_check(bytes, (uint32_t)n), decoded);
+    return decoded;
 }
 #define GOOD(text) good(text, sizeof(text) - 1)
 
 static void what_is_not_theirs_is_refused(void **state) {
     (void)state;
     assert_true(GOOD("\0\0"));
-    assert_false(GOOD("\0\0\0"));                 // a byte too many
+    assert_false(GOOD("\0\0\0")); // a byte too many
+    assert_false(GOOD("\0\1"));
     assert_false(GOOD("\0\1\0\0"));               // more flags: there are none
     assert_false(GOOD("\0\2"));                   // a flag that means nothing
     assert_true(GOOD("\x20\0\0\0\0\0"));          // an empty table

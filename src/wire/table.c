@@ -54,6 +54,10 @@ static int fixed_size(uint8_t type) {
     }
 }
 
+static bool has_length(uint8_t type) {
+    return type == FIELD_STRING || type == FIELD_BYTES || type == FIELD_ARRAY || type == FIELD_TABLE;
+}
+
 static double load_float(const uint8_t *at) {
     uint32_t bits = load_u32(at);
     float v;
@@ -68,42 +72,55 @@ static double load_double(const uint8_t *at) {
     return v;
 }
 
+// A value, still as bytes: `fixed` the part that every one of its type has, `inside` what its length tells of.
+struct value {
+    uint8_t type;
+    const uint8_t *fixed;
+    struct view inside;
+};
+
+static inline bool take_value(struct view *rest, struct value *out) {
+    const uint8_t *type = take(rest, 1);
+    if (type == NULL) return false;
+    out->type = *type == 'L' ? FIELD_I64 : *type;
+    int size = fixed_size(out->type);
+    out->fixed = size < 0 ? NULL : take(rest, (uint32_t)size);
+    if (out->fixed == NULL) return false;
+    out->inside = (struct view){0};
+    if (!has_length(out->type)) return true;
+    out->inside.length = load_u32(out->fixed);
+    out->inside.data = take(rest, out->inside.length);
+    return out->inside.data != NULL;
+}
+
 bool array_next(struct table_cursor *c, struct field *out) {
     struct view rest = c->rest;
-    const uint8_t *type = take(&rest, 1);
-    if (type == NULL) return false;
-    uint8_t letter = *type == 'L' ? FIELD_I64 : *type;
-    int size = fixed_size(letter);
-    const uint8_t *at = size < 0 ? NULL : take(&rest, (uint32_t)size);
-    if (at == NULL) return false;
-    *out = (struct field){.type = letter};
+    struct value v;
+    if (!take_value(&rest, &v)) return false;
+    c->rest = rest;
+    *out = (struct field){.type = v.type};
     switch (out->type) {
     case FIELD_VOID: break;
-    case FIELD_BOOL: out->integer = *at != 0; break;
-    case FIELD_I8: out->integer = (int8_t)*at; break;
-    case FIELD_U8: out->integer = *at; break;
-    case FIELD_I16: out->integer = (int16_t)load_u16(at); break;
-    case FIELD_U16: out->integer = load_u16(at); break;
-    case FIELD_I32: out->integer = (int32_t)load_u32(at); break;
-    case FIELD_U32: out->integer = load_u32(at); break;
+    case FIELD_BOOL: out->integer = *v.fixed != 0; break;
+    case FIELD_I8: out->integer = (int8_t)*v.fixed; break;
+    case FIELD_U8: out->integer = *v.fixed; break;
+    case FIELD_I16: out->integer = (int16_t)load_u16(v.fixed); break;
+    case FIELD_U16: out->integer = load_u16(v.fixed); break;
+    case FIELD_I32: out->integer = (int32_t)load_u32(v.fixed); break;
+    case FIELD_U32: out->integer = load_u32(v.fixed); break;
     case FIELD_I64:
-    case FIELD_TIMESTAMP: out->integer = (int64_t)load_u64(at); break;
-    case FIELD_FLOAT: out->real = load_float(at); break;
-    case FIELD_DOUBLE: out->real = load_double(at); break;
+    case FIELD_TIMESTAMP: out->integer = (int64_t)load_u64(v.fixed); break;
+    case FIELD_FLOAT: out->real = load_float(v.fixed); break;
+    case FIELD_DOUBLE: out->real = load_double(v.fixed); break;
     case FIELD_DECIMAL:
-        out->scale = *at;
-        out->integer = (int32_t)load_u32(at + 1);
+        out->scale = *v.fixed;
+        out->integer = (int32_t)load_u32(v.fixed + 1);
         break;
     case FIELD_STRING:
     case FIELD_BYTES:
     case FIELD_ARRAY:
-    case FIELD_TABLE:
-        out->bytes.length = load_u32(at);
-        out->bytes.data = take(&rest, out->bytes.length);
-        if (out->bytes.data == NULL) return false;
-        break;
+    case FIELD_TABLE: out->bytes = v.inside; break;
     }
-    c->rest = rest;
     return true;
 }
 
@@ -124,15 +141,21 @@ bool table_next(struct table_cursor *c, struct view *name, struct field *out) {
     return true;
 }
 
+static inline bool take_name(struct view *rest) {
+    const uint8_t *length = take(rest, 1);
+    return length != NULL && take(rest, *length) != NULL;
+}
+
 static bool check(struct view entries, bool named, int depth) {
-    struct table_cursor c = table_begin(entries);
-    struct view name;
-    struct field f;
+    struct view rest = table_begin(entries).rest;
+    struct value v;
     if (depth > TABLE_DEPTH_MAX) return false;
-    while (named ? table_next(&c, &name, &f) : array_next(&c, &f))
-        if ((f.type == FIELD_TABLE || f.type == FIELD_ARRAY) && !check(f.bytes, f.type == FIELD_TABLE, depth + 1))
-            return false;
-    return c.rest.length == 0;
+    while (rest.length > 0) {
+        if ((named && !take_name(&rest)) || !take_value(&rest, &v)) return false;
+        if (v.type == FIELD_TABLE && !check(v.inside, true, depth + 1)) return false;
+        if (v.type == FIELD_ARRAY && !check(v.inside, false, depth + 1)) return false;
+    }
+    return true;
 }
 
 bool table_check(struct view table) { return check(table, true, 1); }

@@ -276,6 +276,7 @@ static void tables_are_equal_in_any_order(void **state) {
                                   "F\0\0\0\6\1bV\1aV")));
     assert_false(table_equal(TABLE("\1kA\0\0\0\4t\1t\0"), TABLE("\1kA\0\0\0\4t\0t\1")));
     assert_false(table_equal(TABLE("\1kA\0\0\0\4t\1t\0"), TABLE("\1kA\0\0\0\2t\1")));
+    assert_false(table_equal(TABLE("\1kA\0\0\0\2t\1"), TABLE("\1kA\0\0\0\4t\1t\0")));
 }
 
 // More entries than any client sends, and still at once.

@@ -69,7 +69,9 @@ static void try_properties(struct view bytes) {
     struct properties p;
     struct buf b;
     struct view headers = properties_headers(bytes.data, bytes.length);
-    if (!properties_decode(&p, bytes.data, bytes.length)) return;
+    bool good = properties_decode(&p, bytes.data, bytes.length);
+    ASSERT(properties_check(bytes.data, bytes.length) == good);
+    if (!good) return;
     ASSERT(headers.data == p.headers.data && headers.length == p.headers.length);
     buf_init(&b, OUT_MAX);
     properties_encode(&b, &p);
