@@ -8,7 +8,10 @@
         m = alice.send(c, "salam")
         entry = ws.expect("message")
 
-The server listens on a port of its own choosing, keeps everything below a temporary directory, and keeps both
+    with Server(amqp=True) as server:
+        pika.BlockingConnection(pika.ConnectionParameters(port=server.amqp_port))
+
+The server listens on ports of its own choosing, keeps everything below a temporary directory, and keeps both
 across stop, kill9 and start, so a restarted server is the same one to its clients. Nothing here sleeps for a
 fixed time: every wait is for an event, with a time limit that fails the test.
 """
@@ -59,8 +62,12 @@ def eventually(check, seconds=10, what="the condition"):
 class Server:
     """One `barid serve` and its data directory."""
 
-    def __init__(self, args=(), env=None, data=None, port=0):
+    def __init__(self, args=(), env=None, data=None, port=0, amqp=False, wrapper=()):
+        """`amqp`: True listens for AMQP too, or an ADDR:PORT. `wrapper`: a command that runs the server's."""
         self.args = list(args)
+        self.wrapper = list(wrapper)
+        self.amqp = "127.0.0.1:0" if amqp is True else amqp
+        self.amqp_port = None
         self.env = dict(env or {})
         self.owns_data = data is None
         self.data = data or tempfile.mkdtemp(prefix="barid-test-")
@@ -89,8 +96,9 @@ class Server:
     def start(self, env=None, wait=True, args=()):
         """Starts it and waits until it says `ready`. `env` and `args` are for this start only."""
         assert self.process is None or self.process.poll() is not None, "it is running"
-        command = [binary(), "serve", "--data", self.data, "--http", f"127.0.0.1:{self.port}",
-                   "--amqp", "off"] + self.args + list(args)
+        amqp = f"127.0.0.1:{self.amqp_port}" if self.amqp_port and self.amqp.endswith(":0") else self.amqp or "off"
+        command = self.wrapper + [binary(), "serve", "--data", self.data, "--http", f"127.0.0.1:{self.port}",
+                                  "--amqp", amqp] + self.args + list(args)
         self.lines = []
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
@@ -108,6 +116,8 @@ class Server:
                 self.lines.append(line)
                 if line.strip().startswith("open"):
                     self.port = int(line.split("http")[1].split("/")[2].rsplit(":", 1)[1])
+                if line.strip().startswith("amqp "):
+                    self.amqp_port = int(line.rsplit(":", 1)[1])
                 if line.startswith("ready"):
                     return
         finally:
