@@ -259,7 +259,7 @@ static void what_is_not_settled_comes_again_after_a_restart(void **state) {
     assert_string_equal(again.got[1].body, "2");
 }
 
-static void count_bindings(void *arg, const char *exchange, const char *key) { (*(int *)arg)++; }
+static void count_bindings(void *arg, const struct binding_spec *b) { (*(int *)arg)++; }
 
 static void a_new_pattern_replaces_the_old_one(void **state) {
     struct rig *r = *state;
@@ -268,7 +268,7 @@ static void a_new_pattern_replaces_the_old_one(void **state) {
     subscribe(r, &h, "g", "old", 0);
     bus_unsubscribe(h.subscription);
     subscribe(r, &again, "g", "new", 0);
-    engine_each_binding(bus_engine(r->bus), "barid.g", count_bindings, &bindings);
+    engine_each_binding(engine_vhost(bus_engine(r->bus), "/"), "barid.g", count_bindings, &bindings);
     assert_int_equal(bindings, 1);
     put(r, "old", NULL, "x", on_done, r);
     put(r, "new", NULL, "y", NULL, NULL);

@@ -76,7 +76,7 @@ static enum err embedded_publish(struct bus *bus, const struct bus_event *event,
                         .persistent = true};
     struct pending *p = pending_new(b, done, arg);
     if (!p) return error_set(e, ERR_NOMEM, "out of memory");
-    enum err code = engine_publish(b->engine, &m, on_done, p, e);
+    enum err code = engine_publish(b->vhost, &m, on_done, p, NULL, e);
     if (code) pending_free(b, p);
     return code;
 }
@@ -157,7 +157,9 @@ static enum err start(struct embedded *b, const struct bus_options *o, struct er
     struct engine_options options = {.journal = &journal, .memory_budget = o->memory_budget};
     enum err code = engine_open(&b->engine, o->io, &options, e);
     if (code) return code;
-    code = engine_exchange_declare(b->engine, EVENTS_EXCHANGE, EXCHANGE_TOPIC, true, e);
+    b->vhost = engine_vhost(b->engine, "/");
+    struct exchange_options events = {.type = EXCHANGE_TOPIC, .durable = true};
+    code = engine_exchange_declare(b->vhost, EVENTS_EXCHANGE, &events, e);
     // Our hook runs before the commit thread's, which then takes along what we flushed.
     loop_before_block(b->loop, &b->before_block);
     if (!code) code = commit_new(&b->commit, b->loop, engine_journal(b->engine), on_durable, b, e);

@@ -19,6 +19,7 @@ struct embedded {
     struct loop *loop;
     struct io *io;
     struct engine *engine;
+    struct vhost *vhost; // "/"
     struct commit *commit;
     struct loop_timer timer;
     struct loop_idle before_block;

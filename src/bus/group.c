@@ -46,7 +46,7 @@ struct member {
     struct bus_subscription subscription;
     struct list_node node; // in group.members
     struct group *group;
-    struct consumer *consumer;
+    struct session *session;
     bus_deliver_fn *deliver;
     void *arg;
     bool unordered;
@@ -172,13 +172,12 @@ static void on_deliver(void *arg, const struct delivery *d) {
 static bool can_take(const struct member *m) { return m->in_hand < m->prefetch && !list_empty(&m->eligible); }
 
 static void hand_out_one(struct member *m) {
-    struct engine *engine = m->group->bus->engine;
     struct event *v = LIST_ITEM(list_pop_front(&m->eligible), struct event, node);
     struct error e;
     m->handing = v;
-    if (engine_redeliver(engine, m->consumer, v->tag, &e) == ERR_OK) return;
+    if (engine_redeliver(m->session, v->tag, &e) == ERR_OK) return;
     m->handing = NULL;
-    engine_settle(engine, m->consumer, v->tag, SETTLE_PARK, e.text, NULL);
+    engine_settle(m->session, v->tag, false, SETTLE_PARK, e.text, NULL);
     event_leave(v);
 }
 
@@ -219,7 +218,7 @@ bool groups_ready(struct embedded *b) {
 static bool try_again(struct event *v) {
     struct embedded *b = v->member->group->bus;
     uint32_t delay_ms;
-    if (engine_attempt(b->engine, v->member->consumer, v->tag, &delay_ms, NULL)) return false;
+    if (engine_attempt(v->member->session, v->tag, &delay_ms, NULL)) return false;
     v->state = EVENT_RETRYING;
     v->member->in_hand--;
     loop_timer_start(b->loop, &v->timer, delay_ms);
@@ -232,7 +231,7 @@ void group_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how,
     if (!v || v->state != EVENT_IN_HAND) return; // it went back meanwhile
     if (how == BUS_RETRY && try_again(v)) return;
     enum settle settle = how == BUS_ACK ? SETTLE_ACK : how == BUS_PARK ? SETTLE_PARK : SETTLE_RETRY;
-    engine_settle(m->group->bus->engine, m->consumer, tag, settle, reason, NULL);
+    engine_settle(m->session, tag, false, settle, reason, NULL);
     event_leave(v);
 }
 
@@ -253,20 +252,23 @@ struct old_patterns {
     bool failed;
 };
 
-static void note_pattern(void *arg, const char *exchange, const char *key) {
+static void note_pattern(void *arg, const struct binding_spec *binding) {
     struct old_patterns *old = arg;
-    if (strcmp(exchange, EVENTS_EXCHANGE) != 0 || strcmp(key, old->keep) == 0) return;
+    if (strcmp(binding->source, EVENTS_EXCHANGE) != 0 || strcmp(binding->key, old->keep) == 0) return;
     char(*grown)[256] = realloc(old->patterns, (old->n + 1) * sizeof *grown);
     if (!grown) die("out of memory");
     old->patterns = grown;
-    snprintf(old->patterns[old->n++], sizeof *grown, "%s", key);
+    snprintf(old->patterns[old->n++], sizeof *grown, "%s", binding->key);
 }
 
 // A group whose pattern has changed since the last start must not go on collecting by the old one.
 static void unbind_old(struct embedded *b, const char *queue, const char *pattern) {
     struct old_patterns old = {.keep = pattern};
-    engine_each_binding(b->engine, queue, note_pattern, &old);
-    for (uint32_t i = 0; i < old.n; i++) engine_unbind(b->engine, EVENTS_EXCHANGE, queue, old.patterns[i], NULL);
+    engine_each_binding(b->vhost, queue, note_pattern, &old);
+    for (uint32_t i = 0; i < old.n; i++)
+        engine_unbind(b->vhost,
+                      &(struct binding_spec){.source = EVENTS_EXCHANGE, .destination = queue, .key = old.patterns[i]},
+                      NULL);
     free(old.patterns);
 }
 
@@ -276,8 +278,9 @@ static enum err declare(struct embedded *b, const char *queue, const struct bus_
                                     .delivery_limit = o->max_attempts ? o->max_attempts : ATTEMPTS_DEFAULT,
                                     .retry_delay_ms = RETRY_DELAY_MS,
                                     .park = true};
-    enum err code = engine_queue_declare(b->engine, queue, &options, e);
-    if (!code) code = engine_bind(b->engine, EVENTS_EXCHANGE, queue, o->pattern, e);
+    struct binding_spec binding = {.source = EVENTS_EXCHANGE, .destination = queue, .key = o->pattern};
+    enum err code = engine_queue_declare(b->vhost, queue, &options, e);
+    if (!code) code = engine_bind(b->vhost, &binding, e);
     if (!code && first) unbind_old(b, queue, o->pattern);
     return code;
 }
@@ -313,8 +316,11 @@ enum err group_subscribe(struct bus *bus, const struct bus_subscribe_options *o,
     list_init(&m->eligible);
     map_init(&m->events, io_random_u64(b->io));
     struct consumer_options options = {.prefetch = m->prefetch * WINDOW_FACTOR};
-    code = engine_consume(b->engine, queue, &options, on_deliver, m, &m->consumer, e);
+    struct consumer *consumer; // ends with its session
+    m->session = engine_session_new(b->engine, &(struct session_options){.deliver = on_deliver, .arg = m});
+    code = engine_consume(m->session, b->vhost, queue, &options, NULL, &consumer, e);
     if (code) {
+        engine_session_free(m->session);
         member_free(m);
         return code;
     }
@@ -340,7 +346,7 @@ static void send_back(struct member *m, bool all) {
     qsort(list, n, sizeof *list, by_tag_down);
     for (size_t i = 0; i < n; i++) {
         struct event *v = list[i];
-        if (!all) engine_settle(m->group->bus->engine, m->consumer, v->tag, SETTLE_REQUEUE, NULL, NULL);
+        if (!all) engine_settle(m->session, v->tag, false, SETTLE_REQUEUE, NULL, NULL);
         if (v->state == EVENT_IN_HAND) m->in_hand--;
         if (v->key && v->key->first == v) v->key->first = NULL;
         event_free(v);
@@ -369,7 +375,7 @@ void group_unsubscribe(struct bus_subscription *s) {
     if (at != &m->node) send_back(LIST_ITEM(at, struct member, node), false);
     send_back(m, true); // the engine takes them back with the consumer
     drop_empty_keys(g);
-    engine_cancel(g->bus->engine, m->consumer);
+    engine_session_free(m->session);
     list_remove(&m->node);
     list_push_back(&g->bus->gone, &m->node); // this may be its own callback
 }

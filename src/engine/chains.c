@@ -83,6 +83,7 @@ void entry_link(struct engine *e, uint32_t h, enum entry_state state) {
     x->state = state;
     struct chain *c = chain_of(e, q, x);
     if (state != ENTRY_READY) {
+        if (state == ENTRY_UNACKED) q->unacked_bytes += stored_at(e, x->stored)->body_length;
         chain_push(e, c, h);
         return;
     }
@@ -98,6 +99,7 @@ void entry_unlink(struct engine *e, uint32_t h) {
     struct chain *c = chain_of(e, q, x);
     if (q->finger == h) q->finger = x->prev;
     chain_remove(e, c, h);
+    if (x->state == ENTRY_UNACKED) q->unacked_bytes -= stored_at(e, x->stored)->body_length;
     if (x->state != ENTRY_READY) return;
     if (c->count == 0) q->nonempty[x->priority / 64] &= ~(UINT64_C(1) << x->priority % 64);
     q->ready--;

@@ -4,7 +4,6 @@
 // A copy refers to the segment of the original, so it is kept at least as long: replaying, it takes the
 // original's place, and once the copy is settled the original cannot come back to life.
 #include "engine/internal.h"
-#include "engine/records.h"
 
 #define STEP_BYTES     (1u << 20) // scanned, and moved, in one step
 #define UNWRITTEN_MAX  (4u << 20) // no faster than the disk
@@ -92,6 +91,7 @@ static enum err move_pin(struct engine *e, uint32_t h) {
     struct journal_ref ref, old = p->ref;
     enum err code = ERR_OK;
     switch (p->kind) {
+    case PIN_VHOST: code = write_vhost(e, p->owner, old.segment, &ref); break;
     case PIN_QUEUE: code = write_queue(e, p->owner, old.segment, &ref); break;
     case PIN_EXCHANGE: code = write_exchange(e, p->owner, old.segment, &ref); break;
     case PIN_BINDING: code = write_binding(e, p->owner, old.segment, &ref); break;

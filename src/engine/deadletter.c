@@ -1,12 +1,12 @@
 // Dead letters. They are gathered in a chain and published again from engine_dispatch, so that no publish runs
 // inside another; until then the entry is in the journal as it was, and a crash gives it back.
 #include "engine/internal.h"
-#include "engine/records.h"
 
 #define LETTERS_AT_ONCE 256
 
 void entry_dead(struct engine *e, uint32_t h, enum dead_reason why) {
     struct queue *q = entry_queue(e, entry_at(e, h));
+    q->expired += why == DEAD_EXPIRED;
     if (!q->options.dead_letter_exchange) {
         entry_finish(e, h, true);
         return;
@@ -35,8 +35,9 @@ static void end_of_road(struct engine *e, uint32_t h) {
 static bool send(struct engine *e, uint32_t h) {
     struct entry *x = entry_at(e, h);
     struct stored *s = stored_at(e, x->stored);
-    const struct queue_options *o = &entry_queue(e, x)->options;
-    struct exchange *to = exchange_find(e, o->dead_letter_exchange);
+    struct queue *q = entry_queue(e, x);
+    const struct queue_options *o = &q->options;
+    struct exchange *to = exchange_find(q->vhost, o->dead_letter_exchange);
     struct content c;
     struct error err;
     if (stored_content(e, s, &e->scratch, &c, &err)) {
@@ -52,11 +53,14 @@ static bool send(struct engine *e, uint32_t h) {
                         .properties = c.properties,
                         .properties_length = c.properties_length,
                         .body = c.body,
-                        .body_length = c.body_length,
+                        .body_length = c.claimed ? CLAIM_TICKET : c.body_length,
+                        .claimed = c.claimed,
+                        .claimed_length = c.claimed ? claimed_length(&c) : 0,
                         .message_id = c.message_id,
                         .persistent = s->segment != 0,
                         .priority = c.priority};
-    if (to && publish_to(e, to, &m, (uint8_t)(c.hops + 1), NULL, NULL, NULL)) return false;
+    if (to && publish_to(e, to, &m, (uint8_t)(c.hops + 1), NULL, NULL, NULL, NULL)) return false;
+    q->dead_lettered++;
     entry_finish(e, h, true);
     return true;
 }

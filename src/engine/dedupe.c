@@ -3,7 +3,6 @@
 // While a message is in the queue its own record says that the id was seen. When it is done with before its
 // window is over, the id goes into a DEDUPE record, so that a restart does not forget it.
 #include "engine/internal.h"
-#include "engine/records.h"
 
 #define IDS_MAX (1u << 20) // in a queue's window; beyond it publishing is refused with ERR_BUSY
 

@@ -37,7 +37,7 @@ static void the_window_outlives_the_message_and_a_crash(void **state) {
     rig_run(r);
     take_and_ack_all(r, &t);
     send(r, "settled");
-    engine_cancel(r->engine, t.consumer);
+    rig_leave(&t);
     send(r, "waiting");
     rig_run(r);
     assert_int_equal(r->done[PUBLISH_DUPLICATE], 1);
@@ -74,9 +74,9 @@ static void each_queue_has_its_own_window(void **state) {
     struct rig *r = *state;
     rig_queue(r, "q", hour);
     rig_queue(r, "plain", (struct queue_options){.durable = true});
-    engine_exchange_declare(r->engine, "x", EXCHANGE_FANOUT, true, NULL);
-    engine_bind(r->engine, "x", "q", "", NULL);
-    engine_bind(r->engine, "x", "plain", "", NULL);
+    rig_exchange(r, "x", EXCHANGE_FANOUT);
+    rig_bind(r, "x", "q", "");
+    rig_bind(r, "x", "plain", "");
     for (int i = 0; i < 2; i++)
         rig_send(r, (struct message){
                         .exchange = "x", .routing_key = "", .body = "b", .message_id = "a", .persistent = true});

@@ -27,27 +27,34 @@ static struct engine *engine_new(struct io *io, const struct engine_options *o) 
     e->memory_budget = o->memory_budget ? o->memory_budget : DEFAULT_BUDGET;
     e->max_queues = o->max_queues ? o->max_queues : 100000;
     e->max_exchanges = o->max_exchanges ? o->max_exchanges : 10000;
+    e->max_vhosts = o->max_vhosts ? o->max_vhosts : 1000;
     e->max_ready = o->max_ready_per_queue;
+    e->claim = o->claim;
+    e->claim_arg = o->claim_arg;
     slab_init(&e->stored, sizeof(struct stored));
     slab_init(&e->entries, sizeof(struct entry));
     slab_init(&e->pins, sizeof(struct pin));
     slab_init(&e->parkings, sizeof(struct parking));
+    slab_init(&e->claims, CLAIM_TICKET);
+    slab_init(&e->sessions, sizeof(struct session));
     index_init(&e->by_place, stored_key, e);
     index_init(&e->pin_place, pin_key, e);
     index_init(&e->by_parking, parking_key, e);
     index_init(&e->by_queue_id, queue_key, e);
-    map_init(&e->queue_names, io_random_u64(io));
-    map_init(&e->exchange_names, io_random_u64(io));
+    map_init(&e->vhost_names, io_random_u64(io));
     buf_init(&e->state_bytes, 64u << 20);
     buf_init(&e->dedupe_bytes, 64u << 20);
     buf_init(&e->scratch, 64u << 20);
     buf_init(&e->tail, 64u << 20);
+    list_init(&e->all_sessions);
+    list_init(&e->owned);
     list_init(&e->dirty);
     list_init(&e->awaiting);
     chain_init(&e->dead);
-    e->next_seq = e->next_tag = e->next_parking = 1;
+    e->next_seq = e->next_parking = 1;
     e->next_queue_id = 1;
     e->delivering = NONE;
+    vhost_new(e, "/", DEFAULT_VHOST);
     return e;
 }
 
@@ -71,7 +78,7 @@ static void free_messages(struct engine *e, struct chain *c) {
         struct stored *s = stored_at(e, x->stored);
         free(s->block);
         s->block = NULL;
-        if (x->state != ENTRY_DEAD && x->aux != NONE) free(parking_at(e, x->aux)->reason);
+        if (x->state != ENTRY_DEAD && x->state != ENTRY_UNACKED && x->aux != NONE) free(parking_at(e, x->aux)->reason);
     }
 }
 
@@ -80,34 +87,19 @@ static void free_queue(struct engine *e, struct queue *q) {
     free_messages(e, &q->waiting);
     free_messages(e, &q->unacked);
     free_messages(e, &q->parked);
-    for (uint32_t i = 0; i < q->n_consumers; i++) {
-        free(q->consumers[i]->held);
-        free(q->consumers[i]);
-    }
     queue_free(q);
-}
-
-static void free_exchanges(struct engine *e) {
-    size_t at = 0;
-    for (struct exchange *x; (x = map_next(&e->exchange_names, &at));) {
-        LIST_EACH_SAFE(&x->bindings, b)
-        free(LIST_ITEM(b, struct binding, of_exchange));
-        map_release(&x->by_key);
-        topic_trie_free(x->trie);
-        free(x->name);
-        free(x);
-    }
-    map_release(&e->exchange_names);
 }
 
 static void free_notes(struct engine *e) {
     free(e->route);
+    free(e->visits);
     free(e->verdicts);
     free(e->done);
     free(e->settled);
     free(e->states);
     free(e->gone);
     free(e->unneeded);
+    free(e->unclaimed);
     free(e->timers.items);
     free(e->compaction.offsets);
     buf_release(&e->state_bytes);
@@ -122,7 +114,8 @@ void engine_close(struct engine *e) {
     ASSERT(e->depth == 0);
     queues_bury(e);
     free_messages(e, &e->dead);
-    free_exchanges(e);
+    sessions_free(e);
+    for (uint32_t i = 0; i < e->n_vhosts; i++) vhost_free(e->vhosts[i]);
     for (uint32_t i = 0; i < e->n_queues; i++)
         if (e->queues[i]) free_queue(e, e->queues[i]);
     free_notes(e);
@@ -130,15 +123,17 @@ void engine_close(struct engine *e) {
     index_release(&e->pin_place);
     index_release(&e->by_parking);
     index_release(&e->by_queue_id);
-    map_release(&e->queue_names);
+    map_release(&e->vhost_names);
     slab_release(&e->stored);
     slab_release(&e->entries);
     slab_release(&e->pins);
     slab_release(&e->parkings);
+    slab_release(&e->claims);
+    slab_release(&e->sessions);
     free(e->queues);
     free(e->free_slots);
     free(e->graves);
-    free(e->old_consumers);
+    free(e->vhosts);
     if (e->journal) journal_close(e->journal);
     free(e);
 }
@@ -186,6 +181,8 @@ void engine_stats(const struct engine *e, struct engine_stats *out) {
                            ((uint64_t)e->by_place.mask + 1) * sizeof *e->by_place.slots,
         .messages = e->stored.used,
         .entries = e->entries.used,
+        .vhosts = e->vhost_names.len,
+        .exchanges = e->n_exchanges,
         .queues = e->used_queues,
         .bindings = e->n_bindings,
         .waiting_for_disk = e->n_done,

@@ -13,13 +13,13 @@ static void publish(struct rig *r, const char *exchange, const char *key) {
 
 static void declare(struct rig *r) {
     for (int i = 0; i < 3; i++) rig_queue(r, (const char *[]){"a", "b", "c"}[i], durable);
-    assert_int_equal(engine_exchange_declare(r->engine, "direct", EXCHANGE_DIRECT, true, NULL), ERR_OK);
-    assert_int_equal(engine_exchange_declare(r->engine, "fanout", EXCHANGE_FANOUT, true, NULL), ERR_OK);
-    assert_int_equal(engine_exchange_declare(r->engine, "topic", EXCHANGE_TOPIC, true, NULL), ERR_OK);
+    assert_int_equal(rig_declare(r, "direct", EXCHANGE_DIRECT), ERR_OK);
+    assert_int_equal(rig_declare(r, "fanout", EXCHANGE_FANOUT), ERR_OK);
+    assert_int_equal(rig_declare(r, "topic", EXCHANGE_TOPIC), ERR_OK);
 }
 
 static void bind(struct rig *r, const char *exchange, const char *queue, const char *key) {
-    assert_int_equal(engine_bind(r->engine, exchange, queue, key, NULL), ERR_OK);
+    rig_bind(r, exchange, queue, key);
 }
 
 static void direct_goes_by_the_key(void **state) {
@@ -36,11 +36,11 @@ static void direct_goes_by_the_key(void **state) {
     assert_int_equal(ready(r, "b"), 1);
     assert_int_equal(ready(r, "c"), 1);
     assert_int_equal(r->done[PUBLISH_UNROUTABLE], 1);
-    assert_int_equal(engine_unbind(r->engine, "direct", "a", "one", NULL), ERR_OK);
+    rig_unbind(r, "direct", "a", "one");
     publish(r, "direct", "one");
     assert_int_equal(ready(r, "a"), 1);
     assert_int_equal(ready(r, "b"), 2);
-    assert_int_equal(engine_unbind(r->engine, "direct", "a", "one", NULL), ERR_NOT_FOUND);
+    rig_unbind(r, "direct", "a", "one"); // again, and nothing is wrong
 }
 
 static void a_queue_takes_a_message_once_however_often_it_is_bound(void **state) {
@@ -66,10 +66,10 @@ static void fanout_reaches_all_and_deleting_it_ends_that(void **state) {
     for (int i = 0; i < 3; i++) bind(r, "fanout", (const char *[]){"a", "b", "c"}[i], "ignored");
     publish(r, "fanout", "");
     for (int i = 0; i < 3; i++) assert_int_equal(ready(r, (const char *[]){"a", "b", "c"}[i]), 1);
-    assert_int_equal(engine_exchange_delete(r->engine, "fanout", NULL), ERR_OK);
+    assert_int_equal(engine_exchange_delete(r->vhost, "fanout", false, NULL), ERR_OK);
     assert_int_equal(rig_send(r, (struct message){.exchange = "fanout", .routing_key = "", .body = "x"}),
                      ERR_NOT_FOUND);
-    assert_int_equal(engine_queue_delete(r->engine, "a", NULL), ERR_OK);
+    rig_delete(r, "a");
 }
 
 static void topology_is_as_it_was_after_a_crash(void **state) {
@@ -80,8 +80,8 @@ static void topology_is_as_it_was_after_a_crash(void **state) {
     bind(r, "direct", "b", "k");
     bind(r, "topic", "c", "t.*");
     bind(r, "topic", "transient", "#");
-    engine_unbind(r->engine, "direct", "b", "k", NULL);
-    engine_exchange_delete(r->engine, "fanout", NULL);
+    rig_unbind(r, "direct", "b", "k");
+    engine_exchange_delete(r->vhost, "fanout", false, NULL);
     rig_sync(r);
     rig_crash(r);
     assert_false(rig_info(r, "transient").found);
@@ -92,14 +92,15 @@ static void topology_is_as_it_was_after_a_crash(void **state) {
     assert_int_equal(ready(r, "a"), 1);
     assert_int_equal(ready(r, "b"), 0);
     assert_int_equal(ready(r, "c"), 1);
-    assert_int_equal(engine_exchange_declare(r->engine, "topic", EXCHANGE_DIRECT, true, NULL), ERR_CONFLICT);
+    assert_int_equal(rig_declare(r, "topic", EXCHANGE_DIRECT), ERR_CONFLICT);
 }
 
 static void the_default_exchange_is_left_alone(void **state) {
     struct rig *r = *state;
     rig_queue(r, "a", durable);
-    assert_int_equal(engine_bind(r->engine, "", "a", "b", NULL), ERR_FORBIDDEN);
-    assert_int_equal(engine_exchange_delete(r->engine, "", NULL), ERR_FORBIDDEN);
+    struct binding_spec b = rig_binding("", "a", "b");
+    assert_int_equal(engine_bind(r->vhost, &b, NULL), ERR_FORBIDDEN);
+    assert_int_equal(engine_exchange_delete(r->vhost, "", false, NULL), ERR_FORBIDDEN);
     publish(r, "", "a");
     assert_int_equal(ready(r, "a"), 1);
 }

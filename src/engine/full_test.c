@@ -17,7 +17,7 @@ static void fill_the_segment(struct rig *r, uint32_t from, uint32_t to) {
     uint32_t delay;
     for (int round = 0; round < 200; round++) {
         for (uint32_t i = from; i < to; i++)
-            assert_int_equal(engine_attempt(r->engine, r->seen[i].consumer, r->seen[i].tag, &delay, NULL), ERR_OK);
+            assert_int_equal(engine_attempt(r->seen[i].session, r->seen[i].tag, &delay, NULL), ERR_OK);
         engine_dispatch(r->engine);
         rig_sync(r);
     }

@@ -18,21 +18,22 @@
 #include "engine/engine.h"
 #include "engine/index.h"
 #include "engine/memory.h"
+#include "engine/records.h"
+#include "engine/session.h"
 #include "engine/slab.h"
 #include "engine/timers.h"
-#include "engine/topic_trie.h"
+#include "engine/topology.h"
 #include "journal/journal.h"
 
-#define NAME_BYTES   255
-#define MESSAGE_MAX  (8u << 20) // properties and body; larger ones are claim-checked by the door
-#define REASON_MAX   200        // a longer reason is cut
-#define HOPS_MAX     16         // dead-letter round trips before a message is parked or dropped
-#define BINDINGS_MAX 1000000    // in all
-#define DONE_MAX     (1u << 20) // publishes whose callback is still to come
-#define SETTLE_BATCH 4096       // settles gathered before they are flushed even in the middle of a pass
-#define NEAR_HEAD    64         // ready messages a queue keeps in memory while others are dropped from it
-
-struct content; // records.h
+#define NAME_BYTES    255
+#define ARGUMENTS_MAX (64u << 10) // a table of arguments
+#define MESSAGE_MAX   (8u << 20)  // properties and body; larger ones are claim-checked by the door
+#define REASON_MAX    200         // a longer reason is cut
+#define HOPS_MAX      16          // dead-letter round trips before a message is parked or dropped
+#define BINDINGS_MAX  1000000     // in all
+#define DONE_MAX      (1u << 20)  // publishes whose callback is still to come
+#define SETTLE_BATCH  4096        // settles gathered before they are flushed even in the middle of a pass
+#define NEAR_HEAD     64          // ready messages a queue keeps in memory while others are dropped from it
 
 struct stored {
     uint64_t seq; // order of publishing: the order of every queue
@@ -40,8 +41,9 @@ struct stored {
     uint8_t *block;           // encoded head and content (records.h), NULL when only in the journal
     uint32_t segment, offset; // segment 0: not in the journal
     uint32_t length;          // of the record's payload
-    uint32_t body_length;
-    uint32_t first; // entries
+    uint32_t body_length;     // of a claimed one: as long as it is, at most UINT32_MAX
+    uint32_t first;           // entries
+    uint32_t claim;           // claims.c, NONE: it carries its body itself
 };
 
 enum entry_state { ENTRY_READY, ENTRY_WAITING, ENTRY_UNACKED, ENTRY_PARKED, ENTRY_DEAD };
@@ -52,7 +54,7 @@ struct entry {
     uint32_t sibling; // next entry of the same message
     uint32_t queue;   // slot
     uint32_t timer;   // timers.h
-    uint32_t aux;     // parked: handle of its struct parking; dead: enum dead_reason
+    uint32_t aux;     // unacked: its session; parked: handle of its struct parking; dead: enum dead_reason
     uint16_t attempts;
     uint8_t priority;
     uint8_t state : 4;
@@ -75,7 +77,7 @@ struct parking {
 };
 
 // A live record that is not a message: who owns it, so that compaction can write it again.
-enum pin_kind { PIN_QUEUE = 1, PIN_EXCHANGE, PIN_BINDING, PIN_DEDUPE };
+enum pin_kind { PIN_VHOST = 1, PIN_QUEUE, PIN_EXCHANGE, PIN_BINDING, PIN_DEDUPE };
 struct pin {
     struct journal_ref ref;
     enum pin_kind kind;
@@ -84,30 +86,10 @@ struct pin {
     uint32_t timer;
 };
 
-struct binding {
-    struct list_node of_exchange, of_queue;
-    struct binding *next_same_key; // direct exchanges
-    struct exchange *exchange;
-    struct queue *queue;
-    bool attached; // false only while replaying
-    uint32_t pin;  // NONE: not durable
-    char key[];
-};
-
-struct exchange {
-    char *name;
-    enum exchange_type type;
-    bool durable;
-    bool declared; // false only while replaying
-    uint32_t pin;
-    struct list bindings;
-    struct map by_key;       // direct: key -> first binding
-    struct topic_trie *trie; // topic
-};
-
 struct dedupe;
 
 struct queue {
+    struct vhost *vhost;
     char *name;
     uint32_t slot;                // in engine.queues, reused
     uint32_t id;                  // in records, never reused while a record names it
@@ -119,12 +101,14 @@ struct queue {
     struct chain *levels;
     uint64_t nonempty[4]; // bit p: levels[p] has entries
     struct chain waiting, unacked, parked;
-    uint64_t ready, bytes; // bytes of ready bodies
-    uint64_t published, delivered, acked;
+    uint64_t ready, bytes, unacked_bytes; // of bodies: ready, unacked
+    uint64_t body_memory;                 // of messages that are in memory, counted in every queue that has them
+    uint64_t published, delivered, acked, redelivered, got, dead_lettered, expired;
     uint32_t finger;             // replaying: where the last moved message was put in
     struct consumer **consumers; // highest priority first
     uint32_t n_consumers, cap_consumers;
-    uint32_t turn; // round-robin
+    uint32_t turn;           // round-robin
+    struct consumer *active; // who has everything, with single_active_consumer
     bool exclusive;
     struct dedupe *dedupe;
     struct list bindings;
@@ -132,22 +116,7 @@ struct queue {
     uint32_t expiry_timer, dedupe_timer;
     uint64_t route_mark;    // the last publish that came by: a queue takes a message once
     struct list_node dirty; // in engine.dirty, or engine.awaiting
-};
-
-struct held {
-    uint64_t tag;
-    uint32_t entry; // NONE: settled
-};
-
-struct consumer {
-    struct queue *queue; // NULL once the queue is gone
-    struct consumer_options options;
-    deliver_fn *deliver;
-    void *arg;
-    struct held *held; // by tag, ascending; the first `gone` are settled
-    uint32_t n_held, cap_held, first_held;
-    uint32_t unacked;
-    bool cancelled;
+    struct list_node owned; // in engine.owned
 };
 
 struct done {
@@ -167,6 +136,10 @@ struct state_change {
     uint32_t at, length; // its bytes in engine.state_bytes
 };
 
+struct ticket {
+    uint8_t bytes[CLAIM_TICKET];
+};
+
 struct compaction {
     uint32_t segment;  // 0: none
     uint32_t offset;   // where its scan goes on
@@ -180,12 +153,15 @@ struct engine {
     struct io *io;
     struct journal *journal;
     uint64_t memory_budget;
-    uint32_t max_queues, max_exchanges;
+    uint32_t max_queues, max_exchanges, max_vhosts;
     uint64_t max_ready;
+    claim_fn *claim;
+    void *claim_arg;
     bool replaying;
     uint32_t depth; // callbacks running: what they may hold is not freed yet
 
-    struct slab stored, entries, pins, parkings;
+    struct slab stored, entries, pins, parkings, claims, sessions;
+    struct list all_sessions;
     struct index by_place;  // stored by record
     struct index pin_place; // pins by record
     struct index by_parking;
@@ -194,17 +170,21 @@ struct engine {
     uint32_t n_queues, cap_queues; // slots
     uint32_t *free_slots;
     uint32_t n_free_slots, cap_free_slots, used_queues;
-    struct map queue_names, exchange_names;
-    struct exchange fallback; // the default exchange
-    uint32_t n_bindings;
+    struct list owned;     // exclusive queues
+    struct vhost **vhosts; // those that were deleted too
+    uint32_t n_vhosts, cap_vhosts;
+    struct map vhost_names;
+    uint32_t n_exchanges, n_bindings;
 
-    uint64_t next_seq, next_tag, next_parking, route_mark;
-    uint32_t next_queue_id;
+    uint64_t next_seq, next_parking, route_mark;
+    uint32_t next_queue_id, next_vhost_id;
     uint64_t memory, memory_transient; // bytes of blocks; of those without a record
 
     struct queue **route; // scratch: where the message at hand goes
     uint8_t *verdicts;
     uint32_t n_route, cap_route, cap_verdicts;
+    struct exchange **visits; // scratch: the exchanges on its way
+    uint32_t n_visits, cap_visits;
 
     struct done *done; // ring
     uint32_t done_head, n_done, cap_done;
@@ -222,6 +202,8 @@ struct engine {
     int64_t dedupe_until_ms;
     struct journal_ref *unneeded; // released once what makes them so is appended
     uint32_t n_unneeded, cap_unneeded;
+    struct ticket *unclaimed; // likewise: their owner is told
+    uint32_t n_unclaimed, cap_unclaimed;
     bool no_room; // the last flush could not write all of it; until it can, nothing new is begun
 
     struct timers timers;
@@ -234,8 +216,6 @@ struct engine {
     uint8_t *kept_block; // ... when it was settled meanwhile
     struct queue **graves;
     uint32_t n_graves, cap_graves;
-    struct consumer **old_consumers;
-    uint32_t n_old_consumers, cap_old_consumers;
 };
 
 // ---- time
@@ -272,29 +252,20 @@ int queue_lowest(const struct queue *q);
 
 // ---- queue.c
 static inline struct queue *entry_queue(const struct engine *e, const struct entry *x) { return e->queues[x->queue]; }
-struct queue *queue_find(const struct engine *e, const char *name);
-struct queue *queue_new(struct engine *e, const char *name, uint32_t id);
+// Is it, and what is in it, in the journal?
+static inline bool queue_recorded(const struct queue *q) { return q->options.durable && !q->options.owner; }
+uint64_t queue_time(uint64_t ms); // no longer than a hundred years
+struct queue *queue_find(const struct vhost *v, const char *name);
+struct queue *queue_new(struct engine *e, uint32_t id);
+void queue_name_put(struct queue *q);
 void queue_set_options(struct engine *e, struct queue *q, const struct queue_options *o);
-void queue_wake(struct engine *e, struct queue *q);  // it may have something to dispatch
-void queue_empty(struct engine *e, struct queue *q); // every entry, without a record
+void queue_wake(struct engine *e, struct queue *q); // it may have something to dispatch
 void queue_remove(struct engine *e, struct queue *q, bool record);
 void queue_free(struct queue *q);
 void queue_used(struct engine *e, struct queue *q); // starts its expiry again
 void queue_expiry_due(struct engine *e, struct queue *q);
 void queue_limit(struct engine *e, struct queue *q); // max-length: drops from the head
-bool queue_options_equal(const struct queue_options *a, const struct queue_options *b);
-void queues_bury(struct engine *e); // frees what callbacks may have held
-
-// ---- exchange.c
-struct exchange *exchange_find(const struct engine *e, const char *name);
-struct exchange *exchange_new(struct engine *e, const char *name, enum exchange_type type, bool durable);
-void exchange_set_type(struct exchange *x, enum exchange_type type);
-void exchange_remove(struct engine *e, struct exchange *x, bool record);
-struct binding *binding_new(struct engine *e, struct exchange *x, struct queue *q, const char *key);
-void binding_attach(struct engine *e, struct binding *b);
-void binding_remove(struct engine *e, struct binding *b, bool record);
-struct binding *binding_find(struct exchange *x, const struct queue *q, const char *key);
-void route(struct engine *e, struct exchange *x, const char *key); // fills e->route
+void queues_bury(struct engine *e);                  // frees what callbacks may have held
 
 // ---- pins.c: records of topology and of dedupe windows
 uint32_t pin_new(struct engine *e, enum pin_kind kind, void *owner, const struct journal_ref *ref);
@@ -302,29 +273,38 @@ static inline struct pin *pin_at(const struct engine *e, uint32_t h) { return sl
 void pin_move(struct engine *e, uint32_t pin, const struct journal_ref *ref);
 void pin_drop(struct engine *e, uint32_t pin, bool record);
 void pin_due(struct engine *e, uint32_t pin);
+enum err write_vhost(struct engine *e, const struct vhost *v, uint32_t refers_to, struct journal_ref *ref);
 enum err write_queue(struct engine *e, const struct queue *q, uint32_t refers_to, struct journal_ref *ref);
 enum err write_exchange(struct engine *e, const struct exchange *x, uint32_t refers_to, struct journal_ref *ref);
 enum err write_binding(struct engine *e, const struct binding *b, uint32_t refers_to, struct journal_ref *ref);
 
 // ---- publish.c
 enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops, publish_done_fn *done,
-                    void *arg, struct error *err);
+                    void *arg, enum publish_result *answer, struct error *err);
 // When a message may be seen and when it dies: wall clock, from its record.
 struct times {
     int64_t published_at_ms, delay_until_ms, expires_ms;
 };
 void place_entry(struct engine *e, uint32_t entry, const struct times *t); // ready or waiting, and its timer
+
+// ---- done.c
 void done_push(struct engine *e, const struct done *d);
 bool done_run(struct engine *e); // true: there are more
 
-// ---- settle.c: what the next flush writes
+// ---- flush.c: what the next flush writes
 static inline bool no_room_now(enum err code) { return code == ERR_FULL || code == ERR_BUSY; }
 void settle_note(struct engine *e, const struct stored *s, uint32_t queue_id);
 void state_note(struct engine *e, uint32_t entry);
 void gone_note(struct engine *e, const struct journal_ref *ref);
 void release_late(struct engine *e, const struct journal_ref *ref);
-void give_back(struct engine *e, uint32_t entry);           // to its old place, marked redelivered
-uint32_t held_find(const struct consumer *c, uint64_t tag); // place in c->held
+
+// ---- settle.c
+void give_back(struct engine *e, uint32_t entry); // to its old place, marked redelivered
+
+// ---- claims.c
+uint32_t claim_new(struct engine *e, const uint8_t ticket[CLAIM_TICKET]);
+void claim_drop(struct engine *e, uint32_t claim);
+void claims_flushed(struct engine *e); // what makes them go is written: their owner is told
 
 // ---- deadletter.c
 enum dead_reason { DEAD_REJECTED, DEAD_EXPIRED, DEAD_MAXLEN, DEAD_ATTEMPTS };
@@ -352,8 +332,14 @@ void timers_stop(struct engine *e, uint32_t *place);
 void timers_set(struct engine *e, enum timer_kind kind, uint32_t handle, uint64_t due_ms, uint64_t expires_ms);
 bool timers_run(struct engine *e, uint32_t limit); // true: more are due
 
-// ---- replay.c, compaction.c
+// ---- replay.c, replay_topology.c, compaction.c
 enum err replay_record(void *arg, const struct journal_record *r, struct error *err);
+enum err replay_topology(struct engine *e, const struct journal_record *r, struct error *err);
+enum err replay_damaged(const struct journal_record *r, struct error *err);
+void replay_undeclared(struct engine *e); // go
+void replay_bindings(struct engine *e);   // begin to lead
+void entry_forget(struct engine *e, uint32_t entry);
+struct queue *replay_queue(struct engine *e, uint32_t id);
 void replay_finish(struct engine *e);
 void compaction_check(struct engine *e); // is there a segment to move?
 void compaction_step(struct engine *e);

@@ -4,6 +4,7 @@
 #define BARID_ENGINE_MEMORY_H
 
 #include "base/assert.h"
+#include "wire/table.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,12 @@ static inline char *memory_text(const char *s) {
     if (!s) return NULL;
     size_t n = strlen(s) + 1;
     return memcpy(memory_new(n), s, n);
+}
+
+// A copy of its own; NULL for what is not there.
+static inline struct view memory_view(struct view v) {
+    if (v.length == 0) return (struct view){0};
+    return (struct view){.data = memcpy(memory_new(v.length), v.data, v.length), .length = v.length};
 }
 
 // A growable array: makes room for one more item, so that array[(*count)++] may be written.

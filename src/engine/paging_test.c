@@ -81,7 +81,7 @@ static void transient_messages_cannot_exceed_the_budget(void **state) {
     fill(r, false, &last);
     assert_int_equal(last, ERR_BUSY);
     assert_true(memory(r) <= BUDGET);
-    engine_queue_purge(r->engine, "q", NULL, NULL);
+    engine_queue_purge(r->vhost, "q", NULL, NULL);
     assert_int_equal(memory(r), 0);
 }
 
@@ -97,7 +97,7 @@ static void a_message_in_a_queue_takes_little_memory(void **state) {
     engine_stats(r->engine, &stats);
     assert_int_equal(stats.messages, 100000);
     assert_true(stats.structure_bytes / stats.messages <= 100);
-    engine_queue_purge(r->engine, "q", NULL, NULL);
+    engine_queue_purge(r->vhost, "q", NULL, NULL);
     engine_stats(r->engine, &stats);
     assert_true(stats.structure_bytes < 1 << 20); // and gives it back
 }

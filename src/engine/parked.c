@@ -1,6 +1,5 @@
 // What gave up after its attempts: kept with the reason until someone sends it on again or drops it.
 #include "engine/internal.h"
-#include "engine/records.h"
 
 uint32_t parking_new(struct engine *e, uint32_t entry, uint64_t id, int64_t at_ms, const char *reason, size_t n) {
     uint32_t h = slab_new(&e->parkings);
@@ -45,6 +44,7 @@ static void list_queue(struct engine *e, struct queue *q, void (*each)(void *arg
         struct content c;
         bool readable = stored_content(e, s, &scratch, &c, NULL) == ERR_OK;
         struct parked out = {.id = p->id,
+                             .vhost = q->vhost->name,
                              .queue = q->name,
                              .message_id = readable ? c.message_id : "",
                              .reason = p->reason,
@@ -57,18 +57,16 @@ static void list_queue(struct engine *e, struct queue *q, void (*each)(void *arg
     buf_release(&scratch);
 }
 
-// `queue` NULL: of all queues. Nothing may be changed meanwhile.
+// Nothing may be changed meanwhile.
 enum err engine_parked_list(struct engine *e, const char *queue, void (*each)(void *arg, const struct parked *),
                             void *arg) {
-    if (queue) {
-        struct queue *q = queue_find(e, queue);
-        if (!q) return ERR_NOT_FOUND;
-        list_queue(e, q, each, arg);
-        return ERR_OK;
+    bool found = !queue;
+    for (uint32_t i = 0; i < e->n_queues; i++) {
+        if (!e->queues[i] || (queue && strcmp(e->queues[i]->name, queue) != 0)) continue;
+        list_queue(e, e->queues[i], each, arg);
+        found = true;
     }
-    for (uint32_t i = 0; i < e->n_queues; i++)
-        if (e->queues[i]) list_queue(e, e->queues[i], each, arg);
-    return ERR_OK;
+    return found ? ERR_OK : ERR_NOT_FOUND;
 }
 
 enum err engine_parked_retry(struct engine *e, uint64_t id) {

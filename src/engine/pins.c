@@ -1,6 +1,5 @@
-// The live records that are not messages: queues, exchanges, bindings, dedupe windows.
+// The live records that are not messages: vhosts, queues, exchanges, bindings, dedupe windows.
 #include "engine/internal.h"
-#include "engine/records.h"
 
 uint32_t pin_new(struct engine *e, enum pin_kind kind, void *owner, const struct journal_ref *ref) {
     uint32_t h = slab_new(&e->pins);
@@ -46,26 +45,41 @@ static enum err write(struct engine *e, enum record_kind kind, struct buf *b, ui
     return code;
 }
 
+static struct buf *scratch(struct engine *e) {
+    buf_clear(&e->tail);
+    return &e->tail;
+}
+
+enum err write_vhost(struct engine *e, const struct vhost *v, uint32_t refers_to, struct journal_ref *ref) {
+    struct buf *b = scratch(e);
+    buf_add_u32(b, v->id);
+    text_encode(b, v->name);
+    return write(e, RECORD_VHOST, b, refers_to, ref);
+}
+
 enum err write_queue(struct engine *e, const struct queue *q, uint32_t refers_to, struct journal_ref *ref) {
-    struct buf *b = &e->tail;
-    buf_clear(b);
-    queue_encode(b, q->id, q->name, &q->options);
+    struct buf *b = scratch(e);
+    struct queue_record r = {.id = q->id, .vhost = q->vhost->id, .name = q->name, .options = q->options};
+    queue_encode(b, &r);
     return write(e, RECORD_QUEUE, b, refers_to, ref);
 }
 
 enum err write_exchange(struct engine *e, const struct exchange *x, uint32_t refers_to, struct journal_ref *ref) {
-    struct buf *b = &e->tail;
-    buf_clear(b);
-    buf_add_u8(b, (uint8_t)x->type);
-    text_encode(b, x->name);
+    struct buf *b = scratch(e);
+    struct exchange_record r = {.vhost = x->vhost->id, .name = x->name, .options = x->options};
+    exchange_encode(b, &r);
     return write(e, RECORD_EXCHANGE, b, refers_to, ref);
 }
 
 enum err write_binding(struct engine *e, const struct binding *x, uint32_t refers_to, struct journal_ref *ref) {
-    struct buf *b = &e->tail;
-    buf_clear(b);
-    buf_add_u32(b, x->queue->id);
-    text_encode(b, x->exchange->name);
-    text_encode(b, x->key);
+    struct buf *b = scratch(e);
+    struct binding_record r = {.vhost = x->source->vhost->id,
+                               .queue_id = x->queue ? x->queue->id : 0,
+                               .to_exchange = x->target != NULL,
+                               .target = x->target ? x->target->name : NULL,
+                               .source = x->source->name,
+                               .key = x->key,
+                               .arguments = {.data = x->arguments, .length = x->arguments_length}};
+    binding_encode(b, &r);
     return write(e, RECORD_BINDING, b, refers_to, ref);
 }

@@ -72,7 +72,8 @@ static void a_message_that_waits_for_the_disk_does_not_hold_up_lower_levels(void
 static void the_lowest_level_pays_for_a_length_limit(void **state) {
     struct rig *r = *state;
     struct taker t = {0};
-    rig_queue(r, "q", (struct queue_options){.durable = true, .max_priority = 9, .max_length = 2});
+    rig_queue(r, "q",
+              (struct queue_options){.durable = true, .max_priority = 9, .has_max_length = true, .max_length = 2});
     send(r, 9, "9a");
     send(r, 1, "1a");
     send(r, 1, "1b");

@@ -2,7 +2,6 @@
 //
 // Nothing changes before the record is appended, so a refused publish leaves no trace.
 #include "engine/internal.h"
-#include "engine/records.h"
 
 #define YEARS_MS INT64_C(3153600000000)
 
@@ -12,17 +11,25 @@ static enum err check_message(const struct message *m, struct error *err) {
     if (strlen(m->routing_key) > NAME_BYTES || strlen(m->exchange) > NAME_BYTES ||
         (m->message_id && strlen(m->message_id) > NAME_BYTES))
         return error_set(err, ERR_INVALID, "names, keys and message ids have at most %d bytes", NAME_BYTES);
+    if (m->claimed && m->body_length != CLAIM_TICKET)
+        return error_set(err, ERR_INVALID, "a ticket has %d bytes", CLAIM_TICKET);
     if ((uint64_t)m->body_length + m->properties_length > MESSAGE_MAX)
         return error_set(err, ERR_TOO_LARGE, "a message has at most %u bytes", MESSAGE_MAX);
     return ERR_OK;
+}
+
+// The bytes that a queue counts.
+static uint32_t counted_length(const struct message *m) {
+    uint64_t n = m->claimed ? m->claimed_length : m->body_length;
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
 static bool rejects(const struct engine *e, const struct queue *q, uint32_t body_length) {
     const struct queue_options *o = &q->options;
     if (e->max_ready && q->ready >= e->max_ready) return true;
     if (o->overflow == OVERFLOW_DROP_HEAD) return false;
-    return (o->max_length && q->ready >= o->max_length) ||
-           (o->max_length_bytes && q->bytes + body_length > o->max_length_bytes);
+    return (o->has_max_length && q->ready >= o->max_length) ||
+           (o->has_max_length_bytes && q->bytes + body_length > o->max_length_bytes);
 }
 
 struct plan {
@@ -46,12 +53,12 @@ static enum err decide(struct engine *e, const struct message *m, struct plan *p
             else if (dedupe_full(q->dedupe))
                 return error_set(err, ERR_BUSY, "queue %s: its deduplication window is full", q->name);
         }
-        if (e->verdicts[i] == TAKE && rejects(e, q, m->body_length)) e->verdicts[i] = REJECT;
+        if (e->verdicts[i] == TAKE && rejects(e, q, counted_length(m))) e->verdicts[i] = REJECT;
         p->duplicates += e->verdicts[i] == DUPLICATE;
         p->rejected += e->verdicts[i] == REJECT;
         if (e->verdicts[i] != TAKE) continue;
         p->takes++;
-        p->recorded += m->persistent && q->options.durable;
+        p->recorded += m->persistent && queue_recorded(q);
         p->near_head |= q->ready < NEAR_HEAD;
     }
     return ERR_OK;
@@ -73,7 +80,7 @@ static uint8_t *recorded_ids(struct engine *e, uint32_t n, uint8_t *few, uint32_
     uint8_t *ids = n <= few_count ? few : memory_new((size_t)n * 4);
     uint32_t at = 0;
     for (uint32_t i = 0; i < e->n_route; i++)
-        if (e->verdicts[i] == TAKE && e->route[i]->options.durable) put_u32(ids + 4 * at++, e->route[i]->id);
+        if (e->verdicts[i] == TAKE && queue_recorded(e->route[i])) put_u32(ids + 4 * at++, e->route[i]->id);
     ASSERT(at == n);
     return ids;
 }
@@ -156,6 +163,7 @@ static struct content describe(struct engine *e, const struct message *m, uint8_
         .message_id = id,
         .properties = m->properties,
         .body = m->body,
+        .claimed = m->claimed,
     };
 }
 
@@ -163,7 +171,13 @@ static struct content describe(struct engine *e, const struct message *m, uint8_
 static enum err store(struct engine *e, const struct message *m, uint8_t hops, const struct plan *p, jpos *pos,
                       struct error *err) {
     struct content c = describe(e, m, hops, p);
-    uint8_t head[HEAD_BYTES];
+    uint8_t head[HEAD_BYTES], claimed[CLAIMED_BYTES];
+    if (m->claimed) {
+        memcpy(claimed, m->body, CLAIM_TICKET);
+        put_u64(claimed + CLAIM_TICKET, m->claimed_length);
+        c.body = claimed;
+        c.body_length = CLAIMED_BYTES;
+    }
     struct iovec parts[6];
     content_encode_head(&c, head);
     uint32_t n = gather(&c, head, parts), size = (uint32_t)content_size(&c);
@@ -180,10 +194,11 @@ static enum err store(struct engine *e, const struct message *m, uint8_t hops, c
     uint32_t stored = stored_new(e, e->next_seq++, p->recorded ? &ref : NULL);
     struct stored *s = stored_at(e, stored);
     s->published_at_ms = c.published_at_ms;
-    s->body_length = c.body_length;
+    s->body_length = counted_length(m);
+    if (m->claimed) s->claim = claim_new(e, m->body);
     if (!p->recorded || memory_has_room(e, size, p->near_head)) stored_keep(e, s, block_of(parts, n, size), size);
     for (uint32_t i = 0; i < e->n_route; i++)
-        if (e->verdicts[i] == TAKE) take(e, e->route[i], stored, &c, m->persistent && e->route[i]->options.durable);
+        if (e->verdicts[i] == TAKE) take(e, e->route[i], stored, &c, m->persistent && queue_recorded(e->route[i]));
     for (uint32_t i = 0; i < e->n_route; i++) queue_limit(e, e->route[i]);
     return ERR_OK;
 }
@@ -194,14 +209,15 @@ static void dead_letter_rejected(struct engine *e, const struct message *m, uint
                                  uint32_t n) {
     for (uint32_t i = 0; i < n && hops < HOPS_MAX; i++) {
         const struct queue_options *o = &queues[i]->options;
-        struct exchange *x = exchange_find(e, o->dead_letter_exchange);
+        struct exchange *x = exchange_find(queues[i]->vhost, o->dead_letter_exchange);
         if (!x || (!m->persistent && !memory_has_room_transient(e, m->body_length, false))) continue;
         struct message letter = *m;
         letter.exchange = o->dead_letter_exchange;
+        letter.more_keys_count = 0;
         if (o->dead_letter_routing_key) letter.routing_key = o->dead_letter_routing_key;
         letter.has_expiration = false;
         letter.delay_ms = 0;
-        publish_to(e, x, &letter, (uint8_t)(hops + 1), NULL, NULL, NULL);
+        publish_to(e, x, &letter, (uint8_t)(hops + 1), NULL, NULL, NULL, NULL);
     }
 }
 
@@ -219,9 +235,9 @@ static struct queue **rejecting_with_dlx(struct engine *e, uint32_t *n) {
 }
 
 enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops, publish_done_fn *done,
-                    void *arg, struct error *err) {
+                    void *arg, enum publish_result *answer, struct error *err) {
     struct plan p;
-    route(e, x, m->routing_key);
+    route(e, x, m);
     enum err code = decide(e, m, &p, err);
     if (code) return code;
     jpos pos = 0;
@@ -232,6 +248,7 @@ enum err publish_to(struct engine *e, struct exchange *x, const struct message *
                                  : p.takes      ? PUBLISH_OK
                                  : p.duplicates ? PUBLISH_DUPLICATE
                                                 : PUBLISH_UNROUTABLE;
+    if (answer) *answer = result;
     // A duplicate is answered when the first one is durable, which may still be on its way.
     if (p.duplicates && pos == 0) pos = journal_appended(e->journal);
     if (done || p.recorded)
@@ -243,48 +260,16 @@ enum err publish_to(struct engine *e, struct exchange *x, const struct message *
     return ERR_OK;
 }
 
-enum err engine_publish(struct engine *e, const struct message *m, publish_done_fn *done, void *arg,
-                        struct error *err) {
+enum err engine_publish(struct vhost *v, const struct message *m, publish_done_fn *done, void *arg,
+                        enum publish_result *result, struct error *err) {
+    struct engine *e = v->engine;
     enum err code = check_message(m, err);
     if (code) return code;
-    struct exchange *x = exchange_find(e, m->exchange);
-    if (!x) return error_set(err, ERR_NOT_FOUND, "there is no exchange %s", m->exchange);
+    struct exchange *x = exchange_find(v, m->exchange);
+    if (!x) return error_set(err, ERR_NOT_FOUND, "no exchange '%s' in vhost '%s'", m->exchange, v->name);
+    if (x->options.internal)
+        return error_set(err, ERR_FORBIDDEN, "cannot publish to internal exchange '%s' in vhost '%s'", m->exchange,
+                         v->name);
     if (e->n_done >= DONE_MAX) return error_set(err, ERR_BUSY, "%u messages are waiting for the disk", e->n_done);
-    return publish_to(e, x, m, 0, done, arg, err);
-}
-
-// ---- callbacks
-
-void done_push(struct engine *e, const struct done *d) {
-    if (e->n_done == e->cap_done) {
-        uint32_t cap = e->cap_done ? e->cap_done * 2 : 256;
-        struct done *bigger = memory_new((size_t)cap * sizeof *bigger);
-        for (uint32_t i = 0; i < e->n_done; i++) bigger[i] = e->done[(e->done_head + i) % e->cap_done];
-        free(e->done);
-        e->done = bigger;
-        e->done_head = 0;
-        e->cap_done = cap;
-    }
-    e->done[(e->done_head + e->n_done++) % e->cap_done] = *d;
-}
-
-static bool answer_is_due(const struct engine *e, jpos durable) {
-    return e->n_done > 0 && e->done[e->done_head].pos <= durable;
-}
-
-// In publish order: one that waits for the disk holds up those behind it. Those that callbacks publish and that
-// could be answered at once are left for the next time.
-bool done_run(struct engine *e) {
-    jpos durable = journal_durable(e->journal);
-    for (uint32_t left = e->n_done; left > 0 && answer_is_due(e, durable); left--) {
-        struct done d = e->done[e->done_head];
-        e->done_head = (e->done_head + 1) % e->cap_done;
-        e->n_done--;
-        if (d.seq) e->durable_seq = d.seq;
-        if (!d.fn) continue;
-        e->depth++;
-        d.fn(d.arg, d.result);
-        e->depth--;
-    }
-    return answer_is_due(e, durable);
+    return publish_to(e, x, m, 0, done, arg, result, err);
 }

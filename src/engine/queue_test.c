@@ -45,9 +45,9 @@ static void consumers_take_turns(void **state) {
     for (int i = 0; i < 9; i++) rig_put(r, "q", "x");
     rig_run(r);
     assert_int_equal(r->n_seen, 9);
-    for (int i = 3; i < 9; i++) assert_ptr_equal(r->seen[i].consumer, r->seen[i - 3].consumer);
-    assert_ptr_not_equal(r->seen[0].consumer, r->seen[1].consumer);
-    assert_ptr_not_equal(r->seen[1].consumer, r->seen[2].consumer);
+    for (int i = 3; i < 9; i++) assert_ptr_equal(r->seen[i].session, r->seen[i - 3].session);
+    assert_ptr_not_equal(r->seen[0].session, r->seen[1].session);
+    assert_ptr_not_equal(r->seen[1].session, r->seen[2].session);
 }
 
 static void prefetch_bounds_what_a_consumer_holds(void **state) {
@@ -74,10 +74,10 @@ static void a_higher_consumer_priority_is_served_first_while_it_has_room(void **
     rig_take(r, &high, "q", (struct consumer_options){.priority = 5, .prefetch = 2});
     for (int i = 0; i < 4; i++) rig_put(r, "q", "x");
     rig_run(r);
-    assert_ptr_equal(r->seen[0].consumer, high.consumer);
-    assert_ptr_equal(r->seen[1].consumer, high.consumer);
-    assert_ptr_equal(r->seen[2].consumer, low.consumer);
-    assert_ptr_equal(r->seen[3].consumer, low.consumer);
+    assert_ptr_equal(r->seen[0].session, high.session);
+    assert_ptr_equal(r->seen[1].session, high.session);
+    assert_ptr_equal(r->seen[2].session, low.session);
+    assert_ptr_equal(r->seen[3].session, low.session);
 }
 
 static void requeue_and_cancel_bring_messages_to_their_old_places(void **state) {
@@ -88,7 +88,7 @@ static void requeue_and_cancel_bring_messages_to_their_old_places(void **state) 
     for (int i = 0; i < 5; i++) rig_put(r, "q", (const char *[]){"a", "b", "c", "d", "e"}[i]);
     rig_run(r);
     EXPECT(r, "a", "b", "c");
-    engine_cancel(r->engine, t.consumer);
+    rig_leave(&t);
     r->n_seen = 0;
     rig_take(r, &u, "q", (struct consumer_options){0});
     rig_run(r);
@@ -121,10 +121,10 @@ static void a_tag_is_settled_once_and_only_by_its_consumer(void **state) {
     rig_take(r, &u, "q", (struct consumer_options){.prefetch = 1});
     rig_put(r, "q", "a");
     rig_run(r);
-    assert_ptr_equal(r->seen[0].consumer, t.consumer);
-    assert_int_equal(engine_settle(r->engine, u.consumer, r->seen[0].tag, SETTLE_ACK, NULL, NULL), ERR_NOT_FOUND);
+    assert_ptr_equal(r->seen[0].session, t.session);
+    assert_int_equal(engine_settle(u.session, r->seen[0].tag, false, SETTLE_ACK, NULL, NULL), ERR_NOT_FOUND);
     rig_settle(r, 0, SETTLE_ACK, NULL);
-    assert_int_equal(engine_settle(r->engine, t.consumer, r->seen[0].tag, SETTLE_ACK, NULL, NULL), ERR_NOT_FOUND);
+    assert_int_equal(engine_settle(t.session, r->seen[0].tag, false, SETTLE_ACK, NULL, NULL), ERR_NOT_FOUND);
 }
 
 static void exclusive_use_keeps_others_out(void **state) {
@@ -133,24 +133,24 @@ static void exclusive_use_keeps_others_out(void **state) {
     struct consumer *other;
     rig_queue(r, "q", durable);
     rig_take(r, &t, "q", (struct consumer_options){.exclusive = true});
-    assert_int_equal(engine_consume(r->engine, "q", &(struct consumer_options){0}, rig_deliver, &t, &other, &r->err),
+    assert_int_equal(engine_consume(t.session, r->vhost, "q", &(struct consumer_options){0}, NULL, &other, &r->err),
                      ERR_LOCKED);
-    engine_cancel(r->engine, t.consumer);
+    rig_leave(&t);
     rig_take(r, &t, "q", (struct consumer_options){0});
     assert_int_equal(
-        engine_consume(r->engine, "q", &(struct consumer_options){.exclusive = true}, rig_deliver, &t, &other, &r->err),
+        engine_consume(t.session, r->vhost, "q", &(struct consumer_options){.exclusive = true}, NULL, &other, &r->err),
         ERR_LOCKED);
 }
 
 static void declaring_again_needs_the_same_properties(void **state) {
     struct rig *r = *state;
-    struct queue_options other = {.durable = true, .max_length = 3};
+    struct queue_options other = {.durable = true, .has_max_length = true, .max_length = 3};
     rig_queue(r, "q", durable);
     rig_queue(r, "q", durable);
-    assert_int_equal(engine_queue_declare(r->engine, "q", &other, &r->err), ERR_CONFLICT);
-    assert_int_equal(engine_exchange_declare(r->engine, "x", EXCHANGE_HEADERS, true, &r->err), ERR_UNSUPPORTED);
-    assert_int_equal(engine_exchange_declare(r->engine, "x", EXCHANGE_FANOUT, true, &r->err), ERR_OK);
-    assert_int_equal(engine_exchange_declare(r->engine, "x", EXCHANGE_TOPIC, true, &r->err), ERR_CONFLICT);
+    assert_int_equal(engine_queue_declare(r->vhost, "q", &other, &r->err), ERR_CONFLICT);
+    assert_int_equal(rig_declare(r, "x", EXCHANGE_HEADERS), ERR_UNSUPPORTED);
+    assert_int_equal(rig_declare(r, "x", EXCHANGE_FANOUT), ERR_OK);
+    assert_int_equal(rig_declare(r, "x", EXCHANGE_TOPIC), ERR_CONFLICT);
 }
 
 static void purge_takes_what_is_ready_for_good(void **state) {
@@ -161,7 +161,7 @@ static void purge_takes_what_is_ready_for_good(void **state) {
     rig_take(r, &t, "q", (struct consumer_options){.prefetch = 1});
     for (int i = 0; i < 4; i++) rig_put(r, "q", "x");
     rig_run(r);
-    assert_int_equal(engine_queue_purge(r->engine, "q", &count, &r->err), ERR_OK);
+    assert_int_equal(engine_queue_purge(r->vhost, "q", &count, &r->err), ERR_OK);
     assert_int_equal(count, 3);
     rig_sync(r);
     rig_crash(r);
@@ -177,9 +177,10 @@ static void a_deleted_queue_stays_deleted_with_its_messages(void **state) {
     rig_put(r, "q", "x");
     rig_put(r, "q", "y");
     rig_run(r);
-    assert_int_equal(engine_queue_delete(r->engine, "q", &r->err), ERR_OK);
-    assert_int_equal(engine_settle(r->engine, t.consumer, r->seen[0].tag, SETTLE_ACK, NULL, NULL), ERR_NOT_FOUND);
-    engine_cancel(r->engine, t.consumer);
+    rig_delete(r, "q");
+    assert_int_equal(engine_settle(t.session, r->seen[0].tag, false, SETTLE_ACK, NULL, NULL), ERR_OK);
+    assert_int_equal(engine_settle(t.session, r->seen[0].tag, false, SETTLE_ACK, NULL, NULL), ERR_NOT_FOUND);
+    rig_leave(&t);
     rig_queue(r, "q", durable); // a new one of the same name
     rig_put(r, "q", "z");
     rig_sync(r);
@@ -199,9 +200,9 @@ static void an_auto_delete_queue_goes_with_its_last_consumer(void **state) {
     rig_queue(r, "q", (struct queue_options){.auto_delete = true});
     rig_take(r, &t, "q", (struct consumer_options){0});
     rig_take(r, &u, "q", (struct consumer_options){0});
-    engine_cancel(r->engine, t.consumer);
+    rig_leave(&t);
     assert_true(rig_info(r, "q").found);
-    engine_cancel(r->engine, u.consumer);
+    rig_leave(&u);
     assert_false(rig_info(r, "q").found);
 }
 
@@ -212,7 +213,7 @@ static void an_unused_queue_expires(void **state) {
     rig_take(r, &t, "q", (struct consumer_options){0});
     rig_advance(r, 5000);
     assert_true(rig_info(r, "q").found);
-    engine_cancel(r->engine, t.consumer);
+    rig_leave(&t);
     rig_advance(r, 999);
     assert_true(rig_info(r, "q").found);
     rig_advance(r, 1);
@@ -224,7 +225,7 @@ static void an_unused_queue_expires(void **state) {
 static void drop_head_keeps_the_newest(void **state) {
     struct rig *r = *state;
     struct taker t = {0};
-    rig_queue(r, "q", (struct queue_options){.durable = true, .max_length = 2});
+    rig_queue(r, "q", (struct queue_options){.durable = true, .has_max_length = true, .max_length = 2});
     for (int i = 0; i < 4; i++) rig_put(r, "q", (const char *[]){"a", "b", "c", "d"}[i]);
     rig_sync(r);
     rig_crash(r);
@@ -236,14 +237,18 @@ static void drop_head_keeps_the_newest(void **state) {
 static void reject_publish_says_so(void **state) {
     struct rig *r = *state;
     rig_queue(r, "dead", durable);
-    rig_queue(r, "q",
-              (struct queue_options){.durable = true, .max_length_bytes = 4, .overflow = OVERFLOW_REJECT_PUBLISH});
-    assert_int_equal(engine_exchange_declare(r->engine, "dlx", EXCHANGE_FANOUT, true, NULL), ERR_OK);
-    assert_int_equal(engine_bind(r->engine, "dlx", "dead", "", NULL), ERR_OK);
     rig_queue(
-        r, "q2",
+        r, "q",
         (struct queue_options){
-            .durable = true, .max_length = 1, .dead_letter_exchange = "dlx", .overflow = OVERFLOW_REJECT_PUBLISH_DLX});
+            .durable = true, .has_max_length_bytes = true, .max_length_bytes = 4, .overflow = OVERFLOW_REJECT_PUBLISH});
+    assert_int_equal(rig_declare(r, "dlx", EXCHANGE_FANOUT), ERR_OK);
+    rig_bind(r, "dlx", "dead", "");
+    rig_queue(r, "q2",
+              (struct queue_options){.durable = true,
+                                     .has_max_length = true,
+                                     .max_length = 1,
+                                     .dead_letter_exchange = "dlx",
+                                     .overflow = OVERFLOW_REJECT_PUBLISH_DLX});
     rig_put(r, "q", "1234");
     rig_put(r, "q", "5");
     rig_put(r, "q2", "1");
@@ -300,8 +305,8 @@ static void dead_letters_go_on_with_their_own_or_the_given_key(void **state) {
     struct rig *r = *state;
     struct taker t = {0}, d = {0};
     rig_queue(r, "dead", durable);
-    engine_exchange_declare(r->engine, "dlx", EXCHANGE_DIRECT, true, NULL);
-    engine_bind(r->engine, "dlx", "dead", "gone", NULL);
+    rig_exchange(r, "dlx", EXCHANGE_DIRECT);
+    rig_bind(r, "dlx", "dead", "gone");
     rig_queue(
         r, "q",
         (struct queue_options){.durable = true, .dead_letter_exchange = "dlx", .dead_letter_routing_key = "gone"});
@@ -320,11 +325,11 @@ static void dead_letters_go_on_with_their_own_or_the_given_key(void **state) {
 
 static void a_dead_letter_circle_ends(void **state) {
     struct rig *r = *state;
-    engine_exchange_declare(r->engine, "dlx", EXCHANGE_FANOUT, true, NULL);
+    rig_exchange(r, "dlx", EXCHANGE_FANOUT);
     rig_queue(
         r, "q",
         (struct queue_options){.durable = true, .dead_letter_exchange = "dlx", .has_message_ttl = true, .park = true});
-    engine_bind(r->engine, "dlx", "q", "", NULL);
+    rig_bind(r, "dlx", "q", "");
     rig_put(r, "q", "round");
     for (int i = 0; i < 100; i++) rig_advance(r, 5);
     assert_int_equal(rig_info(r, "q").info.ready, 0);
@@ -333,7 +338,7 @@ static void a_dead_letter_circle_ends(void **state) {
 
 struct meddler {
     struct rig *rig;
-    struct consumer *consumer;
+    struct session *session;
     int what;
 };
 
@@ -343,11 +348,11 @@ static void meddle(void *arg, const struct delivery *d) {
     char before[64];
     snprintf(before, sizeof before, "%.*s", (int)d->body_length, (const char *)d->body);
     switch (m->what++) {
-    case 0: engine_settle(e, m->consumer, d->tag, SETTLE_ACK, NULL, NULL); break;
-    case 1: engine_settle(e, m->consumer, d->tag, SETTLE_PARK, "because", NULL); break;
+    case 0: engine_settle(m->session, d->tag, false, SETTLE_ACK, NULL, NULL); break;
+    case 1: engine_settle(m->session, d->tag, false, SETTLE_PARK, "because", NULL); break;
     case 2: rig_put(m->rig, "q", "more"); break;
     case 3: engine_dispatch(e), engine_tick(e); break;
-    case 4: engine_cancel(e, m->consumer); break;
+    case 4: engine_session_free(m->session); break;
     }
     assert_memory_equal(before, d->body, d->body_length); // the bytes are still there
     assert_string_equal(d->queue, "q");
@@ -359,8 +364,9 @@ static void callbacks_may_do_anything(void **state) {
     struct taker t = {0};
     rig_queue(r, "q", durable);
     for (int i = 0; i < 7; i++) rig_put(r, "q", "message");
-    assert_int_equal(engine_consume(r->engine, "q", &(struct consumer_options){0}, meddle, &m, &m.consumer, NULL),
-                     ERR_OK);
+    struct consumer *c;
+    m.session = engine_session_new(r->engine, &(struct session_options){.deliver = meddle, .arg = &m});
+    assert_int_equal(engine_consume(m.session, r->vhost, "q", &(struct consumer_options){0}, NULL, &c, NULL), ERR_OK);
     rig_run(r);
     assert_int_equal(m.what, 5);
     assert_int_equal(rig_info(r, "q").info.ready, 6); // 8, less an acked and a parked one
@@ -393,7 +399,7 @@ static void limits_are_errors(void **state) {
 static void replace_in_callback(void *arg, const struct delivery *d) {
     struct rig *r = arg;
     rig_send(r, (struct message){.routing_key = "other", .body = "new"}); // in the memory of what was just acked
-    engine_queue_purge(r->engine, "other", NULL, NULL);
+    engine_queue_purge(r->vhost, "other", NULL, NULL);
     r->n_seen += d->body_length == 3 && memcmp(d->body, "old", 3) == 0;
 }
 
@@ -405,7 +411,8 @@ static void a_callback_publishes_and_purges(void **state) {
     rig_queue(r, "other", (struct queue_options){0});
     rig_send(r, (struct message){.routing_key = "q", .body = "old"});
     struct consumer_options no_ack = {.no_ack = true};
-    assert_int_equal(engine_consume(r->engine, "q", &no_ack, replace_in_callback, r, &c, &r->err), ERR_OK);
+    struct session *s = engine_session_new(r->engine, &(struct session_options){replace_in_callback, NULL, r});
+    assert_int_equal(engine_consume(s, r->vhost, "q", &no_ack, NULL, &c, &r->err), ERR_OK);
     rig_run(r);
     assert_int_equal(r->n_seen, 1);
 }

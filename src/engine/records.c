@@ -1,6 +1,9 @@
+// Messages and the states of their entries; topology is in records_topology.c.
 #include "engine/records.h"
 
 #include <string.h>
+
+#define CLAIMED 0x80 // in the byte of the hops
 
 void content_encode_head(const struct content *c, uint8_t out[HEAD_BYTES]) {
     put_u64(out, c->seq);
@@ -11,7 +14,7 @@ void content_encode_head(const struct content *c, uint8_t out[HEAD_BYTES]) {
     put_u32(out + 36, c->body_length);
     put_u32(out + 40, c->entries);
     out[44] = c->priority;
-    out[45] = c->hops;
+    out[45] = (uint8_t)(c->hops | (c->claimed ? CLAIMED : 0));
     out[46] = c->exchange_length;
     out[47] = c->key_length;
     out[48] = c->id_length;
@@ -41,7 +44,9 @@ bool content_decode(struct content *c, const uint8_t *data, size_t length) {
     c->body_length = read_u32(&r);
     c->entries = read_u32(&r);
     c->priority = read_u8(&r);
-    c->hops = read_u8(&r);
+    uint8_t hops = read_u8(&r);
+    c->hops = hops & (CLAIMED - 1);
+    c->claimed = hops & CLAIMED;
     c->exchange_length = read_u8(&r);
     c->key_length = read_u8(&r);
     c->id_length = read_u8(&r);
@@ -51,7 +56,12 @@ bool content_decode(struct content *c, const uint8_t *data, size_t length) {
     c->properties = read_bytes(&r, c->properties_length);
     c->body = read_bytes(&r, c->body_length);
     c->size = (uint32_t)r.at;
-    return !r.failed;
+    return !r.failed && (!c->claimed || c->body_length == CLAIMED_BYTES);
+}
+
+uint64_t claimed_length(const struct content *c) {
+    struct reader r = reader_of(c->body + CLAIM_TICKET, 8);
+    return read_u64(&r);
 }
 
 void text_encode(struct buf *b, const char *text) {
@@ -86,59 +96,5 @@ bool entry_decode(struct reader *r, struct entry_record *x) {
         x->reason_length = read_u8(r);
         x->reason = (const char *)read_bytes(r, x->reason_length);
     }
-    return !r->failed;
-}
-
-enum { QUEUE_AUTO_DELETE = 1, QUEUE_HAS_TTL = 2, QUEUE_PARK = 4, QUEUE_HAS_DLX = 8, QUEUE_HAS_DLRK = 16 };
-
-// options: flags u8, max priority u8, overflow u8, ttl u64, expires u64, max length u64, max bytes u64,
-// delivery limit u32, retry delay u32, multiplier as the bits of a double u64, max delay u32, dedupe u32,
-// dead letter exchange and routing key as texts.
-void queue_encode(struct buf *b, uint32_t id, const char *name, const struct queue_options *o) {
-    uint64_t multiplier;
-    memcpy(&multiplier, &o->retry_multiplier, sizeof multiplier);
-    buf_add_u32(b, id);
-    buf_add_u8(b, (uint8_t)((o->auto_delete ? QUEUE_AUTO_DELETE : 0) | (o->has_message_ttl ? QUEUE_HAS_TTL : 0) |
-                            (o->park ? QUEUE_PARK : 0) | (o->dead_letter_exchange ? QUEUE_HAS_DLX : 0) |
-                            (o->dead_letter_routing_key ? QUEUE_HAS_DLRK : 0)));
-    buf_add_u8(b, o->max_priority);
-    buf_add_u8(b, (uint8_t)o->overflow);
-    buf_add_u64(b, o->message_ttl_ms);
-    buf_add_u64(b, o->expires_ms);
-    buf_add_u64(b, o->max_length);
-    buf_add_u64(b, o->max_length_bytes);
-    buf_add_u32(b, o->delivery_limit);
-    buf_add_u32(b, o->retry_delay_ms);
-    buf_add_u64(b, multiplier);
-    buf_add_u32(b, o->retry_max_delay_ms);
-    buf_add_u32(b, o->dedupe_window_ms);
-    text_encode(b, o->dead_letter_exchange ? o->dead_letter_exchange : "");
-    text_encode(b, o->dead_letter_routing_key ? o->dead_letter_routing_key : "");
-    text_encode(b, name);
-}
-
-bool queue_decode(struct reader *r, uint32_t *id, const char **name, struct queue_options *o) {
-    *id = read_u32(r);
-    uint8_t flags = read_u8(r);
-    *o = (struct queue_options){.durable = true};
-    o->auto_delete = flags & QUEUE_AUTO_DELETE;
-    o->has_message_ttl = flags & QUEUE_HAS_TTL;
-    o->park = flags & QUEUE_PARK;
-    o->max_priority = read_u8(r);
-    o->overflow = read_u8(r);
-    o->message_ttl_ms = read_u64(r);
-    o->expires_ms = read_u64(r);
-    o->max_length = read_u64(r);
-    o->max_length_bytes = read_u64(r);
-    o->delivery_limit = read_u32(r);
-    o->retry_delay_ms = read_u32(r);
-    uint64_t multiplier = read_u64(r);
-    memcpy(&o->retry_multiplier, &multiplier, sizeof multiplier);
-    o->retry_max_delay_ms = read_u32(r);
-    o->dedupe_window_ms = read_u32(r);
-    const char *exchange = text_decode(r), *key = text_decode(r);
-    if (flags & QUEUE_HAS_DLX) o->dead_letter_exchange = exchange;
-    if (flags & QUEUE_HAS_DLRK) o->dead_letter_routing_key = key;
-    *name = text_decode(r);
     return !r->failed;
 }

@@ -12,7 +12,8 @@
 //   ├────────┴──────────────┴───────────────┴────────────┴─────────┴───────┴────────┴─────┴─────┴───┴───┴───┤
 //   │ exchange NUL, routing key NUL, message id NUL, properties, body │ entries × queue id u32               │
 //
-//   Times are wall clock milliseconds; delay 0: none; expires is a duration, -1: none.
+//   Times are wall clock milliseconds; delay 0: none; expires is a duration, -1: none. The highest bit of hops: the
+//   body is claimed; it is the ticket and the length u64 of what it stands for.
 //
 // MOVED     the same message written again by compaction: the place it was at (u32 segment, u32 offset) after the
 //           body, then entries × (queue id u32, state)
@@ -20,7 +21,12 @@
 // SETTLE    segment u32, n u32, n × (offset u32, queue id u32): these entries are done with
 // STATE     segment u32, n u32, n × (offset u32, queue id u32, state): attempts counted, parked, taken back
 // GONE      segment u32, n u32, n × offset u32: these records mean nothing any more
-// QUEUE     id u32, options, name          EXCHANGE  type u8, name          BINDING  queue id u32, exchange, key
+// VHOST     id u32, name
+// QUEUE     id u32, vhost u32, flags u32, numbers (records_topology.c), name, dead letter exchange and key, arguments
+// EXCHANGE  vhost u32, type u8, flags u8, dedupe size u32, ttl u64, name, alternate, hash header, property, arguments
+// BINDING   vhost u32, to exchange u8, queue id u32, exchange it leads to, source, key, arguments
+//   arguments are a length u32 and as many bytes; absent texts are empty
+// QUEUE_V1, EXCHANGE_V1, BINDING_V1: of the first version, of the vhost "/"; they are read, and written no more
 // DEDUPE    n u32, n × (queue id u32, seq u64, until i64, id): ids seen, of messages that are done with
 //
 // SETTLE, STATE and GONE are ephemeral (they need the segment they are about); the others live until released.
@@ -39,13 +45,18 @@ enum record_kind {
     RECORD_SETTLE,
     RECORD_STATE,
     RECORD_GONE,
+    RECORD_QUEUE_V1,
+    RECORD_EXCHANGE_V1,
+    RECORD_BINDING_V1,
+    RECORD_DEDUPE,
+    RECORD_VHOST,
     RECORD_QUEUE,
     RECORD_EXCHANGE,
     RECORD_BINDING,
-    RECORD_DEDUPE,
 };
 
-#define HEAD_BYTES 49
+#define HEAD_BYTES    49
+#define CLAIMED_BYTES (CLAIM_TICKET + 8) // what stands for a claimed body
 
 // A decoded message; pointers lead into the bytes it was decoded from.
 struct content {
@@ -55,11 +66,13 @@ struct content {
     uint8_t priority, hops, exchange_length, key_length, id_length;
     const char *exchange, *routing_key, *message_id;
     const uint8_t *properties, *body;
+    bool claimed;
     uint32_t size; // of head and content, where the entries begin
 };
 
 // Head of a message whose texts and numbers are in `c`.
 void content_encode_head(const struct content *c, uint8_t out[HEAD_BYTES]);
+uint64_t claimed_length(const struct content *c);
 bool content_decode(struct content *c, const uint8_t *data, size_t length);
 uint64_t content_size(const struct content *c); // head and content
 
@@ -75,9 +88,33 @@ struct entry_record {
 void entry_encode(struct buf *b, const struct entry_record *x);
 bool entry_decode(struct reader *r, struct entry_record *x);
 
-void queue_encode(struct buf *b, uint32_t id, const char *name, const struct queue_options *o);
-// Texts lead into the record; absent ones are NULL.
-bool queue_decode(struct reader *r, uint32_t *id, const char **name, struct queue_options *o);
+// The records of topology, as they are written and read. Texts and arguments lead into the record; absent ones are
+// NULL.
+struct queue_record {
+    uint32_t id, vhost;
+    const char *name;
+    struct queue_options options;
+};
+void queue_encode(struct buf *b, const struct queue_record *q);
+bool queue_decode(struct reader *r, uint8_t kind, struct queue_record *out);
+
+struct exchange_record {
+    uint32_t vhost;
+    const char *name;
+    struct exchange_options options;
+};
+void exchange_encode(struct buf *b, const struct exchange_record *x);
+bool exchange_decode(struct reader *r, uint8_t kind, struct exchange_record *out);
+
+struct binding_record {
+    uint32_t vhost, queue_id;
+    bool to_exchange;
+    const char *target, *source, *key;
+    struct view arguments;
+};
+void binding_encode(struct buf *b, const struct binding_record *x);
+bool binding_decode(struct reader *r, uint8_t kind, struct binding_record *out);
+
 void text_encode(struct buf *b, const char *text); // length u8, bytes, NUL
 const char *text_decode(struct reader *r);         // NULL when damaged
 

@@ -1,23 +1,16 @@
 // Recovery: the journal's records, in the order they were written, become the engine's state.
 //
-// Compaction writes old records again, so a message can come before the record of its queue. While replaying,
+// Compaction writes old records again, so a message can come before the record of its queue. While replaying, vhosts,
 // queues and exchanges are therefore made when first named, their messages wait in one chain in the order of
 // publishing, and replay_finish gives everything its place and removes what nobody declared.
 //
 // After recovery every message is marked redelivered: which ones a consumer had seen is not written down. Waits
 // before a retry end early, so that a message is not overtaken by those behind it; delays do not.
 #include "engine/internal.h"
-#include "engine/records.h"
 
-static enum err damaged(const struct journal_record *r, struct error *err) {
+enum err replay_damaged(const struct journal_record *r, struct error *err) {
     return error_set(err, ERR_CORRUPT, "segment %u, offset %u: the record of kind %u does not decode", r->ref.segment,
                      r->ref.offset, r->kind);
-}
-
-static struct queue *queue_named(struct engine *e, uint32_t id) {
-    if (id >= e->next_queue_id) e->next_queue_id = id + 1;
-    uint32_t slot = index_find(&e->by_queue_id, index_counter(id));
-    return slot == NONE ? queue_new(e, NULL, id) : e->queues[slot];
 }
 
 static void seen_seq(struct engine *e, uint64_t seq) {
@@ -32,6 +25,11 @@ static uint32_t message_new(struct engine *e, const struct journal_record *r, co
     struct stored *s = stored_at(e, h);
     s->published_at_ms = c->published_at_ms;
     s->body_length = c->body_length;
+    if (c->claimed) {
+        uint64_t length = claimed_length(c);
+        s->body_length = length < UINT32_MAX ? (uint32_t)length : UINT32_MAX;
+        s->claim = claim_new(e, c->body);
+    }
     if (memory_has_room(e, c->size, false)) {
         uint8_t *block = memory_new(c->size);
         memcpy(block, r->payload, c->size);
@@ -42,7 +40,7 @@ static uint32_t message_new(struct engine *e, const struct journal_record *r, co
 
 // The wait chain holds a queue's messages by seq. Moved messages come in runs, hence the finger.
 static void entry_restore(struct engine *e, uint32_t stored, const struct content *c, const struct entry_record *r) {
-    struct queue *q = queue_named(e, r->queue_id);
+    struct queue *q = replay_queue(e, r->queue_id);
     uint32_t h = entry_new(e, stored, q);
     struct entry *x = entry_at(e, h);
     x->priority = c->priority;
@@ -57,7 +55,7 @@ static void entry_restore(struct engine *e, uint32_t stored, const struct conten
     if (r->parked) x->aux = parking_new(e, h, r->parked_id, r->parked_at_ms, r->reason, r->reason_length);
 }
 
-static void entry_forget(struct engine *e, uint32_t h) {
+void entry_forget(struct engine *e, uint32_t h) {
     struct entry *x = entry_at(e, h);
     if (x->aux != NONE) parking_free(e, x->aux);
     x->aux = NONE;
@@ -76,9 +74,9 @@ static void message_forget(struct engine *e, uint32_t stored) {
 
 static enum err replay_publish(struct engine *e, const struct journal_record *r, struct error *err) {
     struct content c;
-    if (!content_decode(&c, r->payload, r->length)) return damaged(r, err);
+    if (!content_decode(&c, r->payload, r->length)) return replay_damaged(r, err);
     struct reader in = reader_of(r->payload + c.size, r->length - c.size);
-    if (in.len != (uint64_t)c.entries * 4) return damaged(r, err);
+    if (in.len != (uint64_t)c.entries * 4) return replay_damaged(r, err);
     uint32_t h = message_new(e, r, &c);
     for (uint32_t i = 0; i < c.entries; i++) entry_restore(e, h, &c, &(struct entry_record){.queue_id = read_u32(&in)});
     if (c.entries == 0) stored_forget(e, h);
@@ -87,7 +85,7 @@ static enum err replay_publish(struct engine *e, const struct journal_record *r,
 
 static enum err replay_moved(struct engine *e, const struct journal_record *r, struct error *err) {
     struct content c;
-    if (!content_decode(&c, r->payload, r->length)) return damaged(r, err);
+    if (!content_decode(&c, r->payload, r->length)) return replay_damaged(r, err);
     struct reader in = reader_of(r->payload + c.size, r->length - c.size);
     uint32_t segment = read_u32(&in), offset = read_u32(&in);
     uint32_t old = index_find(&e->by_place, index_place(segment, offset));
@@ -95,7 +93,7 @@ static enum err replay_moved(struct engine *e, const struct journal_record *r, s
     uint32_t h = message_new(e, r, &c);
     for (uint32_t i = 0; i < c.entries; i++) {
         struct entry_record x;
-        if (!entry_decode(&in, &x)) return damaged(r, err);
+        if (!entry_decode(&in, &x)) return replay_damaged(r, err);
         entry_restore(e, h, &c, &x);
     }
     if (c.entries == 0) stored_forget(e, h);
@@ -119,7 +117,7 @@ static enum err replay_settle(struct engine *e, const struct journal_record *r, 
         uint32_t h = find_entry(e, segment, offset, queue_id);
         if (h != NONE) entry_forget(e, h);
     }
-    if (in.failed) return damaged(r, err);
+    if (in.failed) return replay_damaged(r, err);
     journal_mark_ephemeral(e->journal, &r->ref, segment);
     return ERR_OK;
 }
@@ -130,7 +128,7 @@ static enum err replay_state(struct engine *e, const struct journal_record *r, s
     for (uint32_t i = 0; i < n; i++) {
         uint32_t offset = read_u32(&in);
         struct entry_record change;
-        if (!entry_decode(&in, &change)) return damaged(r, err);
+        if (!entry_decode(&in, &change)) return replay_damaged(r, err);
         if (change.parked && change.parked_id >= e->next_parking) e->next_parking = change.parked_id + 1;
         uint32_t h = find_entry(e, segment, offset, change.queue_id);
         if (h == NONE) continue;
@@ -141,63 +139,12 @@ static enum err replay_state(struct engine *e, const struct journal_record *r, s
         if (change.parked)
             x->aux = parking_new(e, h, change.parked_id, change.parked_at_ms, change.reason, change.reason_length);
     }
-    if (in.failed) return damaged(r, err);
+    if (in.failed) return replay_damaged(r, err);
     journal_mark_ephemeral(e->journal, &r->ref, segment);
     return ERR_OK;
 }
 
-// ---- topology
-
-static enum err replay_queue(struct engine *e, const struct journal_record *r, struct error *err) {
-    struct reader in = reader_of(r->payload, r->length);
-    uint32_t id;
-    const char *name;
-    struct queue_options o;
-    if (!queue_decode(&in, &id, &name, &o)) return damaged(r, err);
-    struct queue *q = queue_named(e, id);
-    if (q->pin != NONE) { // compaction wrote it again
-        pin_move(e, q->pin, &r->ref);
-        return ERR_OK;
-    }
-    q->pin = pin_new(e, PIN_QUEUE, q, &r->ref);
-    q->declared = true;
-    q->name = memory_text(name);
-    queue_set_options(e, q, &o);
-    return ERR_OK;
-}
-
-static struct exchange *exchange_named(struct engine *e, const char *name) {
-    struct exchange *x = exchange_find(e, name);
-    if (x) return x;
-    x = exchange_new(e, name, EXCHANGE_FANOUT, true);
-    x->declared = false;
-    return x;
-}
-
-static enum err replay_exchange(struct engine *e, const struct journal_record *r, struct error *err) {
-    struct reader in = reader_of(r->payload, r->length);
-    uint8_t type = read_u8(&in);
-    const char *name = text_decode(&in);
-    if (in.failed || name[0] == 0) return damaged(r, err);
-    struct exchange *x = exchange_named(e, name);
-    if (x->pin != NONE) {
-        pin_move(e, x->pin, &r->ref);
-        return ERR_OK;
-    }
-    exchange_set_type(x, type);
-    x->pin = pin_new(e, PIN_EXCHANGE, x, &r->ref);
-    return ERR_OK;
-}
-
-static enum err replay_binding(struct engine *e, const struct journal_record *r, struct error *err) {
-    struct reader in = reader_of(r->payload, r->length);
-    uint32_t queue_id = read_u32(&in);
-    const char *exchange = text_decode(&in), *key = text_decode(&in);
-    if (in.failed) return damaged(r, err);
-    struct binding *b = binding_new(e, exchange_named(e, exchange), queue_named(e, queue_id), key);
-    b->pin = pin_new(e, PIN_BINDING, b, &r->ref);
-    return ERR_OK;
-}
+// ---- windows, and records that mean nothing any more
 
 static enum err replay_dedupe(struct engine *e, const struct journal_record *r, struct error *err) {
     struct reader in = reader_of(r->payload, r->length);
@@ -209,11 +156,11 @@ static enum err replay_dedupe(struct engine *e, const struct journal_record *r, 
         uint64_t seq = read_u64(&in);
         int64_t until = (int64_t)read_u64(&in);
         const char *id = text_decode(&in);
-        if (in.failed) return damaged(r, err);
+        if (in.failed) return replay_damaged(r, err);
         seen_seq(e, seq);
         if (until > latest) latest = until;
         if (until <= wall) continue;
-        struct queue *q = queue_named(e, queue_id);
+        struct queue *q = replay_queue(e, queue_id);
         if (!q->dedupe) q->dedupe = dedupe_new(e);
         dedupe_add(e, q, id, strlen(id), seq, now + (uint64_t)(until - wall));
     }
@@ -229,16 +176,21 @@ static void gone(struct engine *e, uint32_t segment, uint32_t offset) {
     uint32_t pin = index_find(&e->pin_place, index_place(segment, offset));
     if (pin == NONE) return;
     struct pin *p = pin_at(e, pin);
-    if (p->kind == PIN_BINDING) {
-        binding_remove(e, p->owner, false); // drops the pin too
-        return;
-    }
-    if (p->kind == PIN_QUEUE) {
+    switch (p->kind) {
+    case PIN_BINDING: binding_drop(p->owner, false); return; // drops the pin too
+    case PIN_VHOST:
+        ((struct vhost *)p->owner)->declared = false;
+        ((struct vhost *)p->owner)->pin = NONE;
+        break;
+    case PIN_QUEUE:
         ((struct queue *)p->owner)->declared = false;
         ((struct queue *)p->owner)->pin = NONE;
-    } else if (p->kind == PIN_EXCHANGE) {
+        break;
+    case PIN_EXCHANGE:
         ((struct exchange *)p->owner)->declared = false;
         ((struct exchange *)p->owner)->pin = NONE;
+        break;
+    case PIN_DEDUPE: break;
     }
     pin_drop(e, pin, false);
 }
@@ -250,7 +202,7 @@ static enum err replay_gone(struct engine *e, const struct journal_record *r, st
         uint32_t offset = read_u32(&in);
         if (!in.failed) gone(e, segment, offset);
     }
-    if (in.failed) return damaged(r, err);
+    if (in.failed) return replay_damaged(r, err);
     journal_mark_ephemeral(e->journal, &r->ref, segment);
     return ERR_OK;
 }
@@ -263,11 +215,8 @@ enum err replay_record(void *arg, const struct journal_record *r, struct error *
     case RECORD_SETTLE: return replay_settle(e, r, err);
     case RECORD_STATE: return replay_state(e, r, err);
     case RECORD_GONE: return replay_gone(e, r, err);
-    case RECORD_QUEUE: return replay_queue(e, r, err);
-    case RECORD_EXCHANGE: return replay_exchange(e, r, err);
-    case RECORD_BINDING: return replay_binding(e, r, err);
     case RECORD_DEDUPE: return replay_dedupe(e, r, err);
-    default: return error_set(err, ERR_VERSION, "a record of kind %u was written by a later version", r->kind);
+    default: return replay_topology(e, r, err);
     }
 }
 
@@ -298,7 +247,6 @@ static void queue_finish(struct engine *e, struct queue *q) {
         dedupe_free(q->dedupe);
         q->dedupe = NULL;
     }
-    if (!map_put(&e->queue_names, q->name, strlen(q->name), q)) die("out of memory");
     for (uint32_t h = all.head, next; h != NONE; h = next) {
         next = entry_at(e, h)->next;
         find_place(e, q, h);
@@ -307,38 +255,11 @@ static void queue_finish(struct engine *e, struct queue *q) {
     queue_used(e, q);
 }
 
-static void remove_undeclared(struct engine *e) {
-    for (uint32_t i = 0; i < e->n_queues; i++) {
-        struct queue *q = e->queues[i];
-        if (!q || q->declared) continue;
-        while (q->waiting.head != NONE) entry_forget(e, q->waiting.head);
-        free(q->name); // another queue may have the name by now
-        q->name = NULL;
-        queue_remove(e, q, false);
-    }
-    size_t at = 0;
-    for (struct exchange *x; (x = map_next(&e->exchange_names, &at));) {
-        if (x->declared) continue;
-        exchange_remove(e, x, true); // one of that name may be declared again: these bindings are not its
-        at = 0;
-    }
-}
-
-static void attach_bindings(struct engine *e, struct exchange *x) {
-    LIST_EACH_SAFE(&x->bindings, at) {
-        struct binding *b = LIST_ITEM(at, struct binding, of_exchange);
-        if (binding_find(x, b->queue, b->key))
-            binding_remove(e, b, true); // written twice by a compaction that did not end
-        else binding_attach(e, b);
-    }
-}
-
 void replay_finish(struct engine *e) {
-    remove_undeclared(e);
+    replay_undeclared(e);
     for (uint32_t i = 0; i < e->n_queues; i++)
         if (e->queues[i]) queue_finish(e, e->queues[i]);
-    size_t at = 0;
-    for (struct exchange *x; (x = map_next(&e->exchange_names, &at));) attach_bindings(e, x);
+    replay_bindings(e);
     e->durable_seq = e->next_seq - 1;
     e->replaying = false;
 }

@@ -59,9 +59,9 @@ static void one_queue_of_a_message_is_settled_the_other_not(void **state) {
     struct taker t = {0};
     rig_queue(r, "a", durable);
     rig_queue(r, "b", durable);
-    engine_exchange_declare(r->engine, "x", EXCHANGE_FANOUT, true, NULL);
-    engine_bind(r->engine, "x", "a", "", NULL);
-    engine_bind(r->engine, "x", "b", "", NULL);
+    rig_exchange(r, "x", EXCHANGE_FANOUT);
+    rig_bind(r, "x", "a", "");
+    rig_bind(r, "x", "b", "");
     rig_send(r, (struct message){.exchange = "x", .routing_key = "", .body = "x", .persistent = true});
     rig_take(r, &t, "a", (struct consumer_options){0});
     rig_run(r);
@@ -81,8 +81,8 @@ static void compaction_carries_what_is_left(void **state) {
     rig_queue(r, "q", durable);
     rig_queue(r, "stay", (struct queue_options){.durable = true, .park = true});
     rig_queue(r, "parked", (struct queue_options){.durable = true, .park = true});
-    engine_exchange_declare(r->engine, "x", EXCHANGE_TOPIC, true, NULL);
-    engine_bind(r->engine, "x", "q", "some.*", NULL);
+    rig_exchange(r, "x", EXCHANGE_TOPIC);
+    rig_bind(r, "x", "q", "some.*");
     rig_take(r, &t, "parked", (struct consumer_options){0});
     rig_put(r, "parked", "p");
     rig_run(r);
@@ -139,8 +139,8 @@ static void a_binding_written_twice_is_undone_once(void **state) {
     struct journal *j;
     struct copied c = {.length = 0};
     rig_queue(r, "q", durable);
-    engine_exchange_declare(r->engine, "x", EXCHANGE_FANOUT, true, NULL);
-    engine_bind(r->engine, "x", "q", "", NULL);
+    rig_exchange(r, "x", EXCHANGE_FANOUT);
+    rig_bind(r, "x", "q", "");
     rig_sync(r);
     engine_close(r->engine);
     assert_int_equal(journal_open(&j, io_sim_io(r->sim), &r->journal, keep_binding, &c, &r->err), ERR_OK);
@@ -151,7 +151,7 @@ static void a_binding_written_twice_is_undone_once(void **state) {
     journal_batch_end(j, b);
     journal_close(j);
     rig_open(r);
-    assert_int_equal(engine_unbind(r->engine, "x", "q", "", NULL), ERR_OK);
+    rig_unbind(r, "x", "q", "");
     rig_sync(r);
     rig_crash(r);
     rig_send(r, (struct message){.exchange = "x", .routing_key = "", .body = "x", .persistent = true});

@@ -41,7 +41,7 @@ static void a_retry_waits_with_full_jitter_and_comes_to_its_old_place(void **sta
     engine_dispatch(r->engine);
     EXPECT(r, "a", "b"); // it does not hold up the others
     rig_settle(r, 1, SETTLE_REQUEUE, NULL);
-    engine_cancel(r->engine, t.consumer);
+    rig_leave(&t);
     rig_advance(r, 1000);
     rig_take(r, &t, "q", (struct consumer_options){0});
     rig_run(r);
@@ -188,24 +188,24 @@ static void a_consumer_may_keep_a_delivery_through_its_attempts(void **state) {
     rig_put(r, "q", "a");
     rig_run(r);
     uint64_t tag = r->seen[0].tag;
-    assert_int_equal(engine_attempt(r->engine, t.consumer, tag, &delay, &r->err), ERR_OK);
+    assert_int_equal(engine_attempt(t.session, tag, &delay, &r->err), ERR_OK);
     assert_true(delay <= 1000);
-    assert_int_equal(engine_redeliver(r->engine, t.consumer, tag, &r->err), ERR_OK);
+    assert_int_equal(engine_redeliver(t.session, tag, &r->err), ERR_OK);
     assert_int_equal(r->seen[1].attempt, 2);
     assert_int_equal(r->seen[1].tag, tag);
-    assert_int_equal(engine_attempt(r->engine, t.consumer, tag, &delay, &r->err), ERR_OK);
-    assert_int_equal(engine_attempt(r->engine, t.consumer, tag, &delay, &r->err), ERR_LIMIT);
+    assert_int_equal(engine_attempt(t.session, tag, &delay, &r->err), ERR_OK);
+    assert_int_equal(engine_attempt(t.session, tag, &delay, &r->err), ERR_LIMIT);
     rig_settle(r, 0, SETTLE_RETRY, "spent");
     assert_int_equal(parked(r).attempts, 3);
-    assert_int_equal(engine_redeliver(r->engine, t.consumer, tag, &r->err), ERR_NOT_FOUND);
+    assert_int_equal(engine_redeliver(t.session, tag, &r->err), ERR_NOT_FOUND);
 }
 
 static void a_limit_with_a_dead_letter_exchange_sends_it_there(void **state) {
     struct rig *r = *state;
     struct taker t = {0};
     rig_queue(r, "dead", (struct queue_options){.durable = true});
-    engine_exchange_declare(r->engine, "dlx", EXCHANGE_FANOUT, true, NULL);
-    engine_bind(r->engine, "dlx", "dead", "", NULL);
+    rig_exchange(r, "dlx", EXCHANGE_FANOUT);
+    rig_bind(r, "dlx", "dead", "");
     rig_queue(
         r, "q",
         (struct queue_options){.durable = true, .delivery_limit = 1, .dead_letter_exchange = "dlx", .park = true});

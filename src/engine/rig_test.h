@@ -17,7 +17,7 @@ struct seen {
     uint32_t attempt, body_length;
     uint8_t priority;
     bool redelivered;
-    struct consumer *consumer;
+    struct session *session;
 };
 
 struct rig {
@@ -25,6 +25,7 @@ struct rig {
     struct journal_options journal;
     struct engine_options options;
     struct engine *engine;
+    struct vhost *vhost; // "/"
     struct error err;
     struct seen seen[SEEN_MAX];
     uint32_t n_seen;
@@ -32,9 +33,11 @@ struct rig {
     uint32_t settled_inline; // the consumer acks at once
 };
 
-struct taker { // a consumer's argument
+struct taker { // a session with one consumer
     struct rig *rig;
+    struct session *session;
     struct consumer *consumer;
+    uint32_t ended;
     bool ack;
 };
 
@@ -54,8 +57,8 @@ static inline void rig_deliver(void *arg, const struct delivery *d) {
     s->body_length = d->body_length;
     s->priority = d->priority;
     s->redelivered = d->redelivered;
-    s->consumer = t->consumer;
-    if (t->ack) assert_int_equal(engine_settle(r->engine, t->consumer, d->tag, SETTLE_ACK, NULL, NULL), ERR_OK);
+    s->session = t->session;
+    if (t->ack) assert_int_equal(engine_settle(t->session, d->tag, false, SETTLE_ACK, NULL, NULL), ERR_OK);
 }
 
 static inline void rig_done(void *arg, enum publish_result result) { ((struct rig *)arg)->done[result]++; }
@@ -63,6 +66,7 @@ static inline void rig_done(void *arg, enum publish_result result) { ((struct ri
 static inline void rig_open(struct rig *r) {
     r->options.journal = &r->journal;
     if (engine_open(&r->engine, io_sim_io(r->sim), &r->options, &r->err)) fail_msg("%s", r->err.text);
+    r->vhost = engine_vhost(r->engine, "/");
 }
 
 static inline struct rig *rig_new(void) {
@@ -111,13 +115,39 @@ static inline void rig_crash(struct rig *r) {
 }
 
 static inline void rig_queue(struct rig *r, const char *name, struct queue_options o) {
-    if (engine_queue_declare(r->engine, name, &o, &r->err)) fail_msg("%s", r->err.text);
+    if (engine_queue_declare(r->vhost, name, &o, &r->err)) fail_msg("%s", r->err.text);
+}
+
+static inline enum err rig_declare(struct rig *r, const char *name, enum exchange_type type) {
+    return engine_exchange_declare(r->vhost, name, &(struct exchange_options){.type = type, .durable = true}, &r->err);
+}
+
+static inline void rig_exchange(struct rig *r, const char *name, enum exchange_type type) {
+    if (rig_declare(r, name, type)) fail_msg("%s", r->err.text);
+}
+
+static inline struct binding_spec rig_binding(const char *exchange, const char *queue, const char *key) {
+    return (struct binding_spec){.source = exchange, .destination = queue, .key = key};
+}
+
+static inline void rig_bind(struct rig *r, const char *exchange, const char *queue, const char *key) {
+    struct binding_spec b = rig_binding(exchange, queue, key);
+    if (engine_bind(r->vhost, &b, &r->err)) fail_msg("%s", r->err.text);
+}
+
+static inline void rig_unbind(struct rig *r, const char *exchange, const char *queue, const char *key) {
+    struct binding_spec b = rig_binding(exchange, queue, key);
+    if (engine_unbind(r->vhost, &b, &r->err)) fail_msg("%s", r->err.text);
+}
+
+static inline void rig_delete(struct rig *r, const char *queue) {
+    if (engine_queue_delete(r->vhost, queue, false, false, NULL, &r->err)) fail_msg("%s", r->err.text);
 }
 
 static inline enum err rig_send(struct rig *r, struct message m) {
     if (!m.exchange) m.exchange = "";
     if (m.body && !m.body_length) m.body_length = (uint32_t)strlen(m.body);
-    return engine_publish(r->engine, &m, rig_done, r, &r->err);
+    return engine_publish(r->vhost, &m, rig_done, r, NULL, &r->err);
 }
 
 // A persistent message straight to a queue.
@@ -125,14 +155,24 @@ static inline void rig_put(struct rig *r, const char *queue, const char *body) {
     assert_int_equal(rig_send(r, (struct message){.routing_key = queue, .body = body, .persistent = true}), ERR_OK);
 }
 
-static inline void rig_take(struct rig *r, struct taker *t, const char *queue, struct consumer_options o) {
+static inline void rig_ended(void *arg, void *consumer_arg) { ((struct taker *)arg)->ended++; }
+
+static inline void rig_session(struct rig *r, struct taker *t) {
     t->rig = r;
-    if (engine_consume(r->engine, queue, &o, rig_deliver, t, &t->consumer, &r->err)) fail_msg("%s", r->err.text);
+    t->session =
+        engine_session_new(r->engine, &(struct session_options){.deliver = rig_deliver, .ended = rig_ended, .arg = t});
 }
+
+static inline void rig_take(struct rig *r, struct taker *t, const char *queue, struct consumer_options o) {
+    rig_session(r, t);
+    if (engine_consume(t->session, r->vhost, queue, &o, NULL, &t->consumer, &r->err)) fail_msg("%s", r->err.text);
+}
+
+static inline void rig_leave(struct taker *t) { engine_session_free(t->session); }
 
 static inline void rig_settle(struct rig *r, uint32_t i, enum settle how, const char *reason) {
     assert_true(i < r->n_seen);
-    assert_int_equal(engine_settle(r->engine, r->seen[i].consumer, r->seen[i].tag, how, reason, &r->err), ERR_OK);
+    assert_int_equal(engine_settle(r->seen[i].session, r->seen[i].tag, false, how, reason, &r->err), ERR_OK);
 }
 
 static inline void rig_expect(struct rig *r, const char *const *bodies, uint32_t n) {

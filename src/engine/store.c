@@ -1,7 +1,6 @@
 // Messages and their bytes. A body is stored once however many queues hold it, and stays in memory only while
 // there is room: the journal has it anyway.
 #include "engine/internal.h"
-#include "engine/records.h"
 
 // What a block holds follows from the lengths in its head.
 static uint32_t block_size(const uint8_t *block) {
@@ -21,7 +20,7 @@ uint32_t stored_new(struct engine *e, uint64_t seq, const struct journal_ref *re
     uint32_t h = slab_new(&e->stored);
     struct stored *s = stored_at(e, h);
     s->seq = seq;
-    s->first = NONE;
+    s->first = s->claim = NONE;
     if (!ref) return h;
     s->segment = ref->segment;
     s->offset = ref->offset;
@@ -40,6 +39,8 @@ static void block_leave(struct engine *e, uint32_t h) {
     struct stored *s = stored_at(e, h);
     if (!s->block) return;
     uint32_t size = block_size(s->block);
+    for (uint32_t i = s->first; i != NONE; i = entry_at(e, i)->sibling)
+        entry_queue(e, entry_at(e, i))->body_memory -= size;
     e->memory -= size;
     if (s->segment == 0) e->memory_transient -= size;
     if (h == e->delivering && !e->kept_block) e->kept_block = s->block;
@@ -90,6 +91,7 @@ void stored_forget(struct engine *e, uint32_t h) {
     struct stored *s = stored_at(e, h);
     ASSERT(s->first == NONE);
     block_leave(e, h);
+    if (s->claim != NONE) claim_drop(e, s->claim);
     if (s->segment != 0) {
         struct journal_ref ref = stored_ref(s);
         index_remove(&e->by_place, h);
@@ -105,6 +107,7 @@ uint32_t entry_new(struct engine *e, uint32_t stored, struct queue *q) {
     *x = (struct entry){
         .next = NONE, .prev = NONE, .stored = stored, .sibling = s->first, .queue = q->slot, .aux = NONE};
     s->first = h;
+    if (s->block) q->body_memory += block_size(s->block);
     return h;
 }
 
@@ -118,6 +121,7 @@ void entry_finish(struct engine *e, uint32_t h, bool record) {
     timers_stop(e, &x->timer);
     if (x->state == ENTRY_PARKED) parking_free(e, x->aux);
     entry_unlink(e, h);
+    if (s->block) q->body_memory -= block_size(s->block);
     uint32_t *link = &s->first;
     while (*link != h) link = &entry_at(e, *link)->sibling;
     *link = x->sibling;

@@ -35,6 +35,7 @@ static struct queue_options options_of(int queue) {
     if (queue == Q_ONCE) o.dedupe_window_ms = 5000;
     if (queue == Q_SOURCE) o.dead_letter_exchange = "dlx";
     if (queue == Q_LOSSY) {
+        o.has_max_length = true;
         o.max_length = 10;
         o.has_message_ttl = true;
         o.message_ttl_ms = 2000;
@@ -47,16 +48,23 @@ static void must(struct world *w, enum err code, const struct error *e) {
     if (code) world_fail(w, "topology: %s", e->text);
 }
 
+static void declare_exchange(struct world *w, const char *name, enum exchange_type type) {
+    struct error e;
+    struct exchange_options o = {.type = type, .durable = true};
+    must(w, engine_exchange_declare(w->vhost, name, &o, &e), &e);
+}
+
 void world_declare_all(struct world *w) {
     struct error e;
-    must(w, engine_exchange_declare(w->engine, "topic", EXCHANGE_TOPIC, true, &e), &e);
-    must(w, engine_exchange_declare(w->engine, "fanout", EXCHANGE_FANOUT, true, &e), &e);
-    must(w, engine_exchange_declare(w->engine, "dlx", EXCHANGE_FANOUT, true, &e), &e);
+    declare_exchange(w, "topic", EXCHANGE_TOPIC);
+    declare_exchange(w, "fanout", EXCHANGE_FANOUT);
+    declare_exchange(w, "dlx", EXCHANGE_FANOUT);
     for (int q = 0; q < QUEUES; q++) {
         struct queue_options o = options_of(q);
-        must(w, engine_queue_declare(w->engine, queue_names[q], &o, &e), &e);
+        must(w, engine_queue_declare(w->vhost, queue_names[q], &o, &e), &e);
     }
-    must(w, engine_bind(w->engine, "dlx", "dead", "", &e), &e);
+    struct binding_spec dead = {.source = "dlx", .destination = "dead", .key = ""};
+    must(w, engine_bind(w->vhost, &dead, &e), &e);
 }
 
 struct read_bindings {
@@ -65,18 +73,18 @@ struct read_bindings {
     bool found[EXCHANGES][PATTERNS];
 };
 
-static void read_binding(void *arg, const char *exchange, const char *key) {
+static void read_binding(void *arg, const struct binding_spec *b) {
     struct read_bindings *r = arg;
     for (int x = 0; x < EXCHANGES; x++)
         for (int p = 0; p < PATTERNS; p++)
-            if (strcmp(exchange, exchange_names[x]) == 0 && strcmp(key, patterns[p]) == 0) r->found[x][p] = true;
+            if (strcmp(b->source, exchange_names[x]) == 0 && strcmp(b->key, patterns[p]) == 0) r->found[x][p] = true;
 }
 
 // Bindings are synced as soon as they are made, so they are known, unless the process died meanwhile.
 static void check_bindings(struct world *w) {
     for (int q = 0; q < QUEUES; q++) {
         struct read_bindings r = {.world = w, .queue = q};
-        engine_each_binding(w->engine, queue_names[q], read_binding, &r);
+        engine_each_binding(w->vhost, queue_names[q], read_binding, &r);
         for (int x = 0; x < EXCHANGES; x++) {
             for (int p = 0; p < PATTERNS; p++) {
                 if (q != Q_MEMORY && !w->bindings_unsure && r.found[x][p] != w->bound[x][p][q])
@@ -176,6 +184,7 @@ static void census(struct world *w) {
 static bool try_open(struct world *w, struct error *e) {
     w->options.journal = &w->journal;
     enum err code = engine_open(&w->engine, &w->liar.io, &w->options, e);
+    w->vhost = code ? NULL : engine_vhost(w->engine, "/");
     if (code == ERR_OK) return true;
     w->engine = NULL;
     world_say(w, "opening: %s", e->text);

@@ -157,8 +157,8 @@ static void op_bind(struct world *w) {
     struct error e;
     w->bindings_unsure = true;
     bool *bound = &w->bound[x][p][q];
-    enum err code = *bound ? engine_unbind(w->engine, exchange, queue_names[q], names[p], &e)
-                           : engine_bind(w->engine, exchange, queue_names[q], names[p], &e);
+    struct binding_spec binding = {.source = exchange, .destination = queue_names[q], .key = names[p]};
+    enum err code = *bound ? engine_unbind(w->vhost, &binding, &e) : engine_bind(w->vhost, &binding, &e);
     world_say(w, "%s %s to %s with %s: %s", *bound ? "unbind" : "bind", queue_names[q], exchange, names[p],
               err_name(code));
     if (code == ERR_IO) longjmp(w->died, 1);
@@ -170,7 +170,7 @@ static void op_bind(struct world *w) {
 
 static void op_purge(struct world *w) {
     struct error e;
-    if (engine_queue_purge(w->engine, queue_names[Q_LEVELS], NULL, &e)) world_fail(w, "purge: %s", e.text);
+    if (engine_queue_purge(w->vhost, queue_names[Q_LEVELS], NULL, &e)) world_fail(w, "purge: %s", e.text);
     world_say(w, "purge levels");
     int64_t now = wall_now(w);
     for (uint32_t i = 0; i < w->model.n; i++) {
@@ -198,7 +198,8 @@ static void op_recreate(struct world *w) {
     for (int i = 0; i < CONSUMERS; i++)
         if (w->slots[i].consumer && w->slots[i].queue == Q_LEVELS) consumer_end(w, &w->slots[i]);
     world_say(w, "delete and declare levels");
-    if (engine_queue_delete(w->engine, queue_names[Q_LEVELS], &e)) world_fail(w, "delete: %s", e.text);
+    if (engine_queue_delete(w->vhost, queue_names[Q_LEVELS], false, false, NULL, &e))
+        world_fail(w, "delete: %s", e.text);
     for (uint32_t i = 0; i < w->model.n; i++)
         if (w->model.messages[i].in[Q_LEVELS].now & (HERE | HELD | PARKED)) model_change(&w->model, i, Q_LEVELS, GONE);
     for (int x = 0; x < EXCHANGES; x++)

@@ -149,7 +149,7 @@ void op_publish(struct world *w) {
     answers[number] = (struct answer){.world = w, .message = number};
     m->n++;
     struct error e;
-    enum err code = engine_publish(w->engine, &out, answered, &answers[number], &e);
+    enum err code = engine_publish(w->vhost, &out, answered, &answers[number], NULL, &e);
     world_say(w, "publish %u to %s%s (%u bytes%s%s): %s", number, out.exchange[0] ? out.exchange : "", out.routing_key,
               msg->size, msg->persistent ? "" : ", transient", msg->due_ms ? ", delayed" : "", err_name(code));
     if (code == ERR_IO) longjmp(w->died, 1);
@@ -250,7 +250,9 @@ void consumer_add(struct world *w, int queue, const struct consumer_options *o, 
         if (s->consumer) continue;
         *s = (struct slot){.world = w, .queue = queue, .no_ack = o->no_ack, .census = census};
         struct error e;
-        enum err code = engine_consume(w->engine, queue_names[queue], o, on_deliver, s, &s->consumer, &e);
+        s->session = engine_session_new(w->engine, &(struct session_options){.deliver = on_deliver, .arg = s});
+        enum err code = engine_consume(s->session, w->vhost, queue_names[queue], o, NULL, &s->consumer, &e);
+        if (code) engine_session_free(s->session);
         if (code == ERR_NOT_FOUND && census && queue == Q_LEVELS) return; // it may have been deleted
         if (code) world_fail(w, "consume: %s", e.text);
         return;
@@ -266,7 +268,7 @@ void consumer_end(struct world *w, struct slot *s) {
         else if (x->now == HELD) x->now = HERE;
     }
     w->n_held = kept;
-    engine_cancel(w->engine, s->consumer);
+    engine_session_free(s->session);
     s->consumer = NULL;
 }
 
@@ -310,7 +312,7 @@ void settle_one(struct world *w, uint32_t at, enum settle how) {
     world_say(w, "  settle %u of %s: %d", h.message, queue_names[h.slot->queue], how);
     if (w->model.messages[h.message].in[h.slot->queue].twice && how != SETTLE_ACK) how = really = SETTLE_ACK;
     settled(w, h.message, h.slot->queue, how);
-    if (engine_settle(w->engine, h.slot->consumer, h.tag, really, "simulated", &e)) world_fail(w, "settle: %s", e.text);
+    if (engine_settle(h.slot->session, h.tag, false, really, "simulated", &e)) world_fail(w, "settle: %s", e.text);
 }
 
 // ---- commits

@@ -20,6 +20,7 @@ struct world;
 
 struct slot {
     struct world *world;
+    struct session *session;
     struct consumer *consumer;
     int queue;
     bool no_ack, census;
@@ -48,6 +49,7 @@ struct world {
     struct journal_options journal;
     struct engine_options options;
     struct engine *engine;
+    struct vhost *vhost; // "/"
     struct journal_batch *batch;
     bool batch_written;
     struct model model;

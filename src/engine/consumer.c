@@ -1,0 +1,102 @@
+// Consumers: coming, going, and whose turn it is. Those of the highest priority with room take turns; of a queue with
+// a single active consumer one has everything, and when it goes the next in order of priority, then of coming.
+#include "engine/internal.h"
+
+static void take_place(struct queue *q, struct consumer *c) {
+    ROOM_FOR_ONE(q->consumers, q->n_consumers, q->cap_consumers);
+    uint32_t at = q->n_consumers++;
+    for (; at > 0 && q->consumers[at - 1]->options.priority < c->options.priority; at--)
+        q->consumers[at] = q->consumers[at - 1];
+    q->consumers[at] = c;
+    if (!q->active) q->active = c;
+}
+
+enum err engine_consume(struct session *s, struct vhost *v, const char *queue, const struct consumer_options *o,
+                        void *consumer_arg, struct consumer **out, struct error *err) {
+    struct engine *e = s->engine;
+    struct queue *q = queue_find(v, queue);
+    if (!q) return error_set(err, ERR_NOT_FOUND, "no queue '%s' in vhost '%s'", queue, v->name);
+    if (q->exclusive || (o->exclusive && q->n_consumers > 0))
+        return error_set(err, ERR_LOCKED, "queue '%s' in vhost '%s' in exclusive use", queue, v->name);
+    struct consumer *c = memory_zero(sizeof *c);
+    c->session = s;
+    c->queue = q;
+    c->options = *o;
+    c->arg = consumer_arg;
+    list_push_back(&s->consumers, &c->node);
+    take_place(q, c);
+    q->exclusive = o->exclusive;
+    queue_wake(e, q);
+    *out = c;
+    return ERR_OK;
+}
+
+static void leave_place(struct queue *q, struct consumer *c) {
+    uint32_t at = 0;
+    while (q->consumers[at] != c) at++;
+    memmove(&q->consumers[at], &q->consumers[at + 1], (--q->n_consumers - at) * sizeof *q->consumers);
+    q->exclusive = false;
+    if (q->active == c) q->active = q->n_consumers ? q->consumers[0] : NULL;
+}
+
+static void end(struct consumer *c) {
+    c->queue = NULL;
+    c->ended = true;
+    list_remove(&c->node);
+    if (c->unacked == 0) free(c);
+}
+
+void engine_cancel(struct consumer *c) {
+    struct engine *e = c->session->engine;
+    struct queue *q = c->queue;
+    leave_place(q, c);
+    end(c);
+    if (q->deleted) return;
+    if (q->n_consumers > 0) queue_wake(e, q);
+    else if (q->options.auto_delete) queue_remove(e, q, true);
+    else queue_used(e, q);
+}
+
+// The queue is gone. What they are told may end others of them, and whole sessions.
+void consumers_end(struct engine *e, struct queue *q) {
+    while (q->n_consumers > 0) {
+        struct consumer *c = q->consumers[q->n_consumers - 1];
+        struct session_options tell = c->session->options;
+        void *consumer_arg = c->arg;
+        leave_place(q, c);
+        end(c);
+        if (!tell.ended) continue;
+        e->depth++;
+        tell.ended(tell.arg, consumer_arg);
+        e->depth--;
+    }
+}
+
+const char *consumer_queue(const struct consumer *c) { return c->queue->name; }
+uint32_t consumer_unacked(const struct consumer *c) { return c->unacked; }
+
+bool consumer_active(const struct consumer *c) {
+    return !c->queue->options.single_active_consumer || c->queue->active == c;
+}
+
+bool consumer_has_room(const struct consumer *c) {
+    if (c->session->paused) return false;
+    if (c->options.no_ack) return true;
+    return (c->options.prefetch == 0 || c->unacked < c->options.prefetch) && session_has_room(c->session);
+}
+
+struct consumer *consumer_next(struct queue *q) {
+    if (q->options.single_active_consumer) return q->active && consumer_has_room(q->active) ? q->active : NULL;
+    for (uint32_t i = 0, end; i < q->n_consumers; i = end) {
+        for (end = i; end < q->n_consumers; end++)
+            if (q->consumers[end]->options.priority != q->consumers[i]->options.priority) break;
+        uint32_t size = end - i, first = q->turn % size;
+        for (uint32_t k = 0; k < size; k++) {
+            uint32_t at = (first + k) % size;
+            if (!consumer_has_room(q->consumers[i + at])) continue;
+            q->turn = at + 1;
+            return q->consumers[i + at];
+        }
+    }
+    return NULL;
+}
