@@ -255,6 +255,7 @@ void engine_session_free(struct session *s);
 void engine_session_prefetch(struct session *s, uint32_t limit); // of all its consumers together, 0: unlimited
 void engine_session_pause(struct session *s, bool paused);       // nothing is offered to it
 uint32_t engine_session_unacked(const struct session *s);
+uint64_t engine_session_take_tag(struct session *s);        // for a delivery that the owner makes without the engine
 uint64_t engine_session_oldest_ms(const struct session *s); // monotonic ms of the oldest held delivery, 0: none is held
 
 struct consumer_options {
@@ -279,9 +280,9 @@ enum err engine_get(struct session *s, struct vhost *v, const char *queue, bool 
 
 enum settle { SETTLE_ACK, SETTLE_RETRY, SETTLE_REQUEUE, SETTLE_REJECT, SETTLE_PARK };
 // RETRY: counts an attempt, backs off, after delivery_limit dead-letters or parks. REQUEUE: back to its place, at
-// once; counted as a RETRY is on queues with a delivery limit or a retry delay. REJECT: dead-letter, or drop. PARK:
-// to the parked list with the reason. `multiple`: every one up to and with `tag`, tag 0: all. ERR_NOT_FOUND: unknown
-// tag.
+// once; counted as a RETRY is on queues with a delivery limit or a retry delay. REJECT: dead-letter, or park where the
+// queue parks, or drop. PARK: to the parked list with the reason. `multiple`: every one up to and with `tag`, tag 0:
+// all. ERR_NOT_FOUND: unknown tag.
 enum err engine_settle(struct session *s, uint64_t tag, bool multiple, enum settle how, const char *reason,
                        struct error *err);
 

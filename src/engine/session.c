@@ -141,6 +141,7 @@ void engine_session_pause(struct session *s, bool paused) {
 }
 
 uint32_t engine_session_unacked(const struct session *s) { return s->unacked; }
+uint64_t engine_session_take_tag(struct session *s) { return s->next_tag++; }
 
 uint64_t engine_session_oldest_ms(const struct session *s) {
     for (uint32_t i = s->first; i < s->n; i++)

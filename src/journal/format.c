@@ -68,7 +68,7 @@ void frame_encode(const struct frame *f, uint64_t salt, uint8_t out[static FRAME
     put64(out, XXH3_64bits_withSeed(out + 8, FRAME_BYTES - 8, salt));
 }
 
-bool frame_decode(struct frame *f, uint64_t salt, const uint8_t in[static FRAME_BYTES]) {
+bool frame_read(struct frame *f, uint64_t salt, const uint8_t in[static FRAME_BYTES]) {
     if (get32(in + 8) != FRAME_MAGIC) return false;
     if (get64(in) != XXH3_64bits_withSeed(in + 8, FRAME_BYTES - 8, salt)) return false;
     *f = (struct frame){

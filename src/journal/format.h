@@ -67,7 +67,7 @@ void header_encode(const struct header *h, uint8_t out[static HEADER_BYTES]);
 enum header_state header_decode(struct header *h, const uint8_t in[static HEADER_BYTES]);
 
 void frame_encode(const struct frame *f, uint64_t salt, uint8_t out[static FRAME_BYTES]);
-bool frame_decode(struct frame *f, uint64_t salt, const uint8_t in[static FRAME_BYTES]);
+bool frame_read(struct frame *f, uint64_t salt, const uint8_t in[static FRAME_BYTES]);
 
 // `record` is the whole record in memory, its payload already in place.
 void record_seal(const struct record_head *h, uint64_t salt, uint8_t *record);

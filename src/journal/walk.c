@@ -43,7 +43,7 @@ const uint8_t *walk_bytes(struct walk *w, uint64_t at, size_t n) {
 
 bool walk_frame(struct walk *w, uint64_t at, struct frame *f) {
     const uint8_t *in = walk_bytes(w, at, FRAME_BYTES);
-    if (in == NULL || !frame_decode(f, w->salt, in)) return false;
+    if (in == NULL || !frame_read(f, w->salt, in)) return false;
     uint64_t room = (w->limit - at) / 8 * 8;
     if (f->bytes > room) f->bytes = (uint32_t)room;
     return true;
