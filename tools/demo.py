@@ -171,7 +171,7 @@ def play(directory):
         server.start()
         tell(f"listening on http://127.0.0.1:{server.port}/, data in {data}")
         for p in people:
-            p.ok("user", "add", p.name)
+            p.ok("register", p.name)
             p.ok("login", p.name)
             tell(f"{p.name} has an account and is logged in at a terminal of their own")
 

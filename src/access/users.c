@@ -71,6 +71,12 @@ static void on_hash(struct hash_job *j) {
     change_ready(c);
 }
 
+// In a definitions file there are many users.
+static enum err name_user(const char *name, struct error *e) {
+    struct error inner = *e;
+    return error_field(e, inner.field, "of user %.60s: %s", name, inner.text);
+}
+
 static enum err put_check(struct user_change *u, const struct access_user_put *p, struct error *e) {
     struct access *a = u->change.access;
     enum err err = check_name("name", p->name, e);
@@ -79,7 +85,8 @@ static enum err put_check(struct user_change *u, const struct access_user_put *p
         err = hash_check(p->hash_algorithm != NULL ? p->hash_algorithm : HASH_ARGON2ID, p->hash, e);
     if (err == ERR_OK && p->password != NULL && strlen(p->password) > PASSWORD_MAX)
         err = error_field(e, "password", "longer than %d bytes", PASSWORD_MAX);
-    if (err != ERR_OK || table_user(a, p->name) != NULL) return err;
+    if (err != ERR_OK) return name_user(p->name, e);
+    if (table_user(a, p->name) != NULL) return ERR_OK;
     u->change.counted = &a->new_users;
     if (a->users.len + a->new_users >= a->o.max_users)
         err = error_set(e, ERR_LIMIT, "there are %u users, no more are allowed", a->o.max_users);

@@ -5,6 +5,7 @@
 #define BARID_CLI_CLIENT_CLI_H
 
 #include "cli/cli.h"
+#include "cli/password.h"
 #include "client/client.h"
 #include "client/render.h"
 
@@ -59,10 +60,5 @@ void cli_progress(const char *name, uint64_t done, uint64_t total);
 // Recipients → the id of their conversation, remembered in the store to be made when needed.
 enum err cli_conversation_with(struct client *c, char **users, int n, char out[static NAME_MAX_LENGTH + 1],
                                struct error *e);
-
-// The password: from a file, $BARID_PASSWORD, or asked for without echo (`twice` to be sure). Release with
-// cli_password_release.
-char *cli_password(const char *file, bool twice, struct error *e);
-void cli_password_release(char *password);
 
 #endif

@@ -16,7 +16,7 @@ static int run_routes(int argc, char **argv) {
 
 static const struct command commands[] = {
     {"serve", "run the server", cli_serve},
-    {"user", "register a user", cli_user},
+    {"register", "make an account with the messaging service", cli_register},
     {"login", "make this place a device of a user", cli_login},
     {"logout", "end the session of this device", cli_logout},
     {"whoami", "which user and device this is", cli_whoami},
@@ -27,6 +27,10 @@ static const struct command commands[] = {
     {"inbox", "fetch what waits and list it", cli_inbox},
     {"read", "mark messages as read", cli_read},
     {"track", "the journey of a message", cli_track},
+    {"user", "users of the broker: list, add, delete, password, tags", cli_user},
+    {"vhost", "virtual hosts of the broker: list, add, delete", cli_vhost},
+    {"permission", "what a broker's user may do: list, set, clear", cli_permission},
+    {"definitions", "users, permissions, queues and all as a file: export, import", cli_definitions},
     {"status", "look at a running server", cli_status},
     {"check", "verify a data directory, salvage a damaged one", cli_check},
     {"bench", "measure a server", cli_bench},

@@ -1,5 +1,4 @@
-// Passwords: never on the command line, where other users of the machine could see them.
-#include "cli/client_cli.h"
+#include "cli/password.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,10 +41,10 @@ static char *from_file(const char *path, struct error *e) {
     return line;
 }
 
-static char *from_terminal(bool twice, struct error *e) {
-    char *first = isatty(STDIN_FILENO) ? ask("Password: ") : NULL;
+static char *from_terminal(const struct password_source *s, bool twice, struct error *e) {
+    char *first = isatty(STDIN_FILENO) ? ask(s->question) : NULL;
     if (!first) {
-        error_field(e, "password", "no terminal to ask for the password: give --password-file or BARID_PASSWORD");
+        error_field(e, "password", "no terminal to ask for the password: give %s or %s", s->option, s->environment);
         return NULL;
     }
     char *second = twice ? ask("Again: ") : NULL;
@@ -59,10 +58,15 @@ static char *from_terminal(bool twice, struct error *e) {
 }
 
 char *cli_password(const char *file, bool twice, struct error *e) {
-    const char *environment = getenv("BARID_PASSWORD");
+    static const struct password_source own = {"--password-file", "BARID_PASSWORD", "Password: "};
+    return cli_password_of(&own, file, twice, e);
+}
+
+char *cli_password_of(const struct password_source *s, const char *file, bool twice, struct error *e) {
+    const char *environment = getenv(s->environment);
     char *password = file                          ? from_file(file, e)
                      : environment && *environment ? strdup(environment)
-                                                   : from_terminal(twice, e);
+                                                   : from_terminal(s, twice, e);
     if (password && strlen(password) > PASSWORD_MAX) {
         error_field(e, "password", "longer than %d bytes", PASSWORD_MAX);
         cli_password_release(password);

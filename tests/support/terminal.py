@@ -15,7 +15,7 @@ class Terminal:
         self.server = server
         self.user_id = user_id
         self.home = tempfile.mkdtemp(prefix=f"barid-{user_id}-")
-        self.ok("user", "add", user_id)
+        self.ok("register", user_id)
         self.ok("login", user_id)
 
     def __enter__(self):

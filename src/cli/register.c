@@ -1,4 +1,4 @@
-// barid user add
+// barid register
 #include "cli/cli.h"
 #include "cli/client_cli.h"
 
@@ -6,14 +6,14 @@
 #include <string.h>
 
 static const char help[] =
-    "barid user add NAME: register a user with the service\n"
+    "barid register NAME: register a user with the messaging service\n"
     "\n"
     "The password is read from --password-file, from $BARID_PASSWORD, or asked for without echo.\n"
     "\n"
     "  --password-file F   its first line ('-': standard input)\n"
     "  --display-name S    how others see the user\n" CLIENT_OPTIONS_HELP;
 
-struct user_options {
+struct register_options {
     const char *password_file, *display_name;
 };
 
@@ -23,13 +23,13 @@ static const struct option own[] = {{"password-file", required_argument, NULL, P
                                     {0}};
 
 static bool take(void *arg, int value, const char *text) {
-    struct user_options *o = arg;
+    struct register_options *o = arg;
     if (value == PASSWORD_FILE) o->password_file = text;
     if (value == DISPLAY_NAME) o->display_name = text;
     return true;
 }
 
-static int add(const struct client_cli *cli, const struct user_options *o, const char *name) {
+static int enrol(const struct client_cli *cli, const struct register_options *o, const char *name) {
     struct error e = {0};
     char server[ACCOUNT_SERVER_MAX];
     if (profile_server(cli->server, server, sizeof server, &e)) return cli_fail(cli, &e);
@@ -55,12 +55,12 @@ static int add(const struct client_cli *cli, const struct user_options *o, const
     return code;
 }
 
-int cli_user(int argc, char **argv) {
+int cli_register(int argc, char **argv) {
     struct client_cli cli;
-    struct user_options o = {0};
+    struct register_options o = {0};
     int first, code;
     if (!cli_client_options(&cli, &(struct client_command){help, own, take, &o}, argc, argv, &first, &code))
         return code;
-    if (argc - first != 2 || strcmp(argv[first], "add") != 0) return cli_usage(&cli, "it wants: add NAME");
-    return add(&cli, &o, argv[first + 1]);
+    if (argc - first != 1) return cli_usage(&cli, "it wants: NAME");
+    return enrol(&cli, &o, argv[first]);
 }
