@@ -177,8 +177,7 @@ void engine_stats(const struct engine *e, struct engine_stats *out) {
     *out = (struct engine_stats){
         .body_bytes = e->memory,
         .memory_budget = e->memory_budget,
-        .structure_bytes = slab_bytes(&e->stored) + slab_bytes(&e->entries) +
-                           ((uint64_t)e->by_place.mask + 1) * sizeof *e->by_place.slots,
+        .structure_bytes = slab_bytes(&e->stored) + slab_bytes(&e->entries) + index_bytes(&e->by_place),
         .messages = e->stored.used,
         .entries = e->entries.used,
         .vhosts = e->vhost_names.len,
