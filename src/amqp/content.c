@@ -41,8 +41,9 @@ void content_begin(struct content *k, struct view method_payload, const struct m
 
 enum content_result content_header(struct content *k, struct view payload, uint64_t max_body) {
     struct content_header h;
+    unsigned class_id = payload.length < 2 ? 0 : (unsigned)payload.data[0] << 8 | payload.data[1];
+    if (class_id != METHOD_CLASS(k->method.id)) return CONTENT_OTHER_CLASS;
     if (content_header_decode(payload, &h) != METHOD_DONE) return CONTENT_DAMAGED;
-    if (h.class_id != METHOD_CLASS(k->method.id)) return CONTENT_OTHER_CLASS;
     k->body_size = h.body_size;
     if (h.body_size > max_body) return CONTENT_TOO_LARGE;
     k->properties = h.properties;

@@ -123,9 +123,9 @@ void channel_check_consumers(struct channel *ch, uint64_t now_ms);
 void amqp_wake(struct amqp *a); // another pass of the loop, and resumed connections are read on
 
 // ---- socket.c
-struct socket;
-void socket_pump(struct socket *s);  // takes what was left unread, then reads on
-void socket_flush(struct socket *s); // writes `out`
-void socket_close(struct socket *s); // frees the connection
+struct tcp;
+void tcp_pump(struct tcp *s);  // takes what was left unread, then reads on
+void tcp_flush(struct tcp *s); // writes `out`
+void tcp_close(struct tcp *s); // frees the connection
 
 #endif

@@ -12,9 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifndef BARID_VERSION
-#define BARID_VERSION "0"
-#endif
 #define TAKEN_FOR         "3.13.7" // the version of RabbitMQ whose behaviour this is
 #define CREDENTIAL_MAX    1024
 #define FRAME_MAX_LEAST   FRAME_MIN_SIZE

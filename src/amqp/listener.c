@@ -14,7 +14,7 @@ struct listener {
 
 static void on_connection_waits(uv_stream_t *stream, int status) {
     struct listener *l = stream->data;
-    if (status == 0) socket_accept(l->server, stream, l->secure);
+    if (status == 0) tcp_accept(l->server, stream, l->secure);
 }
 
 static int bind_to(struct listener *l, const char *address, uint16_t port, bool *loopback) {

@@ -49,7 +49,7 @@ static void before_block(struct loop_idle *i) {
         connection_end(LIST_ITEM(n, struct connection_core, of_ending)->connection);
     while ((n = list_pop_front(&a->writing)) != NULL) {
         struct connection *c = of_writing(n);
-        if (core_of(c)->socket) socket_flush(core_of(c)->socket);
+        if (core_of(c)->socket) tcp_flush(core_of(c)->socket);
     }
 }
 
@@ -61,7 +61,7 @@ static void on_wake(struct loop_post *p) {
     while ((n = list_pop_front(&a->resuming)) != NULL) list_push_back(&now, n);
     while ((n = list_pop_front(&now)) != NULL) {
         struct connection *c = LIST_ITEM(n, struct connection_core, of_resuming)->connection;
-        if (core_of(c)->socket) socket_pump(core_of(c)->socket);
+        if (core_of(c)->socket) tcp_pump(core_of(c)->socket);
     }
 }
 
@@ -196,7 +196,7 @@ void amqp_free(struct amqp *a) {
     stop_listening(s);
     LIST_EACH_SAFE(&a->connections, at) {
         struct connection *c = LIST_ITEM(at, struct connection, of_amqp);
-        if (core_of(c)->socket) socket_close(core_of(c)->socket);
+        if (core_of(c)->socket) tcp_close(core_of(c)->socket);
         else connection_free(c);
     }
     loop_before_block_end(a->o.loop, &s->before_block);

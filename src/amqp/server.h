@@ -39,7 +39,7 @@ uint16_t listener_port(const struct listener *l);
 void listener_close(struct listener *l);
 
 // ---- socket.c: takes what waits at the listener, and starts reading
-void socket_accept(struct server *s, uv_stream_t *listener, bool secure);
+void tcp_accept(struct server *s, uv_stream_t *listener, bool secure);
 
 // ---- tls.c: OpenSSL between two buffers
 enum err tls_context_new(struct tls_context **out, const char *certificate, const char *key, const char *ca,

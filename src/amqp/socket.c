@@ -25,7 +25,7 @@ struct write {
     struct buf data;
 };
 
-struct socket {
+struct tcp {
     uv_tcp_t tcp;
     struct server *server;
     struct connection *connection;
@@ -45,7 +45,7 @@ struct socket {
 // ---- closing
 
 static void on_closed(uv_handle_t *h) {
-    struct socket *s = h->data;
+    struct tcp *s = h->data;
     ASSERT(s->write == NULL); // libuv ends it first
     s->server->sockets--;
     buf_release(&s->unread);
@@ -54,7 +54,7 @@ static void on_closed(uv_handle_t *h) {
     free(s);
 }
 
-void socket_close(struct socket *s) {
+void tcp_close(struct tcp *s) {
     if (s->closing) return;
     s->closing = true;
     loop_timer_stop(s->server->amqp->o.loop, &s->linger);
@@ -63,27 +63,27 @@ void socket_close(struct socket *s) {
     uv_close((uv_handle_t *)&s->tcp, on_closed);
 }
 
-static void on_linger(struct loop_timer *t) { socket_close(LIST_ITEM(t, struct socket, linger)); }
+static void on_linger(struct loop_timer *t) { tcp_close(LIST_ITEM(t, struct tcp, linger)); }
 
 static void on_shutdown(uv_shutdown_t *request, int status) {
     (void)request;
     (void)status;
 }
 
-static void end_stream(struct socket *s) {
+static void end_stream(struct tcp *s) {
     if (s->ended) return;
     s->ended = true;
     loop_timer_start(s->server->amqp->o.loop, &s->linger, LINGER_MS);
     s->shutdown.data = s;
-    if (uv_shutdown(&s->shutdown, (uv_stream_t *)&s->tcp, on_shutdown) != 0) socket_close(s);
-    else socket_pump(s); // its end is to be seen, even if we were not reading
+    if (uv_shutdown(&s->shutdown, (uv_stream_t *)&s->tcp, on_shutdown) != 0) tcp_close(s);
+    else tcp_pump(s); // its end is to be seen, even if we were not reading
 }
 
 // ---- writing
 
 static void on_written(uv_write_t *request, int status) {
     struct write *w = LIST_ITEM(request, struct write, request);
-    struct socket *s = request->data;
+    struct tcp *s = request->data;
     size_t n = w->data.len;
     s->write = NULL;
     if (!s->closing && status == 0) {
@@ -98,12 +98,12 @@ static void on_written(uv_write_t *request, int status) {
     buf_release(&w->data);
     free(w);
     if (s->closing) return;
-    if (status != 0) socket_close(s);
+    if (status != 0) tcp_close(s);
     else connection_wrote(s->connection); // whatever came meanwhile
 }
 
 // Moves what `out` holds from `from` on into a write of its own.
-static bool write_rest(struct socket *s, struct buf *out, size_t from) {
+static bool write_rest(struct tcp *s, struct buf *out, size_t from) {
     struct write *w = malloc(sizeof *w);
     if (!w) return false;
     w->data = *out;
@@ -120,7 +120,7 @@ static bool write_rest(struct socket *s, struct buf *out, size_t from) {
     return true;
 }
 
-static bool write_out(struct socket *s, struct buf *out) {
+static bool write_out(struct tcp *s, struct buf *out) {
     if (out->failed || out->len > UINT_MAX) return false;
     uv_buf_t b = uv_buf_init((char *)out->data, (unsigned)(out->len < WRITE_MAX ? out->len : WRITE_MAX));
     int n = uv_try_write((uv_stream_t *)&s->tcp, &b, 1);
@@ -135,7 +135,7 @@ static bool write_out(struct socket *s, struct buf *out) {
     return true;
 }
 
-static bool encrypt_out(struct socket *s) {
+static bool encrypt_out(struct tcp *s) {
     struct buf *out = &s->connection->out;
     if (s->tls_done && out->len > 0) {
         if (out->failed || !tls_write(s->tls, out)) return false;
@@ -146,12 +146,12 @@ static bool encrypt_out(struct socket *s) {
     return true;
 }
 
-void socket_flush(struct socket *s) {
+void tcp_flush(struct tcp *s) {
     if (s->closing || s->write) return;
     struct buf *out = s->tls ? &s->encrypted : &s->connection->out;
     bool ok = !s->tls || encrypt_out(s);
     if (ok && (out->len > 0 || out->failed)) ok = write_out(s, out);
-    if (!ok) socket_close(s);
+    if (!ok) tcp_close(s);
     else if (!s->write && connection_done(s->connection)) end_stream(s);
 }
 
@@ -159,7 +159,7 @@ void socket_flush(struct socket *s) {
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
     (void)suggested;
-    struct socket *s = h->data;
+    struct tcp *s = h->data;
     struct server *server = s->server;
     if (s->tls) {
         *out = uv_buf_init((char *)server->encrypted, ENCRYPTED_SIZE);
@@ -172,7 +172,7 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
 }
 
 // Gives n bytes of the shared buffer, which begin with what was left unread.
-static bool give_input(struct socket *s, size_t n) {
+static bool give_input(struct tcp *s, size_t n) {
     const uint8_t *data = s->server->input;
     size_t used = connection_input(s->connection, data, n);
     if (n == used) {
@@ -185,7 +185,7 @@ static bool give_input(struct socket *s, size_t n) {
     return buf_ok(&s->unread);
 }
 
-static void take_unread(struct socket *s) {
+static void take_unread(struct tcp *s) {
     if (s->unread.len == s->unread_at) return;
     s->unread_at += connection_input(s->connection, s->unread.data + s->unread_at, s->unread.len - s->unread_at);
     if (s->unread.len > s->unread_at) return;
@@ -194,7 +194,7 @@ static void take_unread(struct socket *s) {
 }
 
 // Decrypts as much as the connection takes. False: the stream has ended.
-static bool take_decrypted(struct socket *s) {
+static bool take_decrypted(struct tcp *s) {
     struct server *server = s->server;
     while (connection_reads(s->connection)) {
         size_t left = s->unread.len - s->unread_at, got = 0;
@@ -206,7 +206,7 @@ static bool take_decrypted(struct socket *s) {
     return true;
 }
 
-static bool secure(struct socket *s) {
+static bool secure(struct tcp *s) {
     if (s->tls_done) return true;
     enum tls_result r = tls_handshake(s->tls);
     connection_wrote(s->connection); // the handshake has something to say
@@ -220,7 +220,7 @@ static bool secure(struct socket *s) {
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b);
 
-static void look_whether_to_read(struct socket *s) {
+static void look_whether_to_read(struct tcp *s) {
     bool want = connection_reads(s->connection);
     if (want && !s->reading) s->reading = uv_read_start((uv_stream_t *)&s->tcp, on_alloc, on_read) == 0;
     else if (!want && s->reading) {
@@ -230,7 +230,7 @@ static void look_whether_to_read(struct socket *s) {
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b) {
-    struct socket *s = stream->data;
+    struct tcp *s = stream->data;
     if (n == 0 || s->closing) return;
     bool ok = n > 0;
     if (ok) {
@@ -242,14 +242,14 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b) {
         }
     }
     if (ok) look_whether_to_read(s);
-    else socket_close(s);
+    else tcp_close(s);
 }
 
-void socket_pump(struct socket *s) {
+void tcp_pump(struct tcp *s) {
     if (s->closing) return;
     if (connection_reads(s->connection)) take_unread(s);
     if (!s->tls_done || take_decrypted(s)) look_whether_to_read(s);
-    else socket_close(s);
+    else tcp_close(s);
 }
 
 // ---- beginning
@@ -275,13 +275,13 @@ static bool peer_of(const uv_tcp_t *tcp, struct connection_peer *p) {
 }
 
 static void on_refused(uv_handle_t *h) {
-    struct socket *s = h->data;
+    struct tcp *s = h->data;
     s->server->sockets--;
     tls_free(s->tls);
     free(s);
 }
 
-static bool begin(struct socket *s, bool with_tls) {
+static bool begin(struct tcp *s, bool with_tls) {
     struct connection_peer peer;
     if (s->server->draining || s->server->sockets > s->server->amqp->o.max_connections || !peer_of(&s->tcp, &peer))
         return false;
@@ -296,8 +296,8 @@ static bool begin(struct socket *s, bool with_tls) {
     return true;
 }
 
-void socket_accept(struct server *server, uv_stream_t *listener, bool with_tls) {
-    struct socket *s = calloc(1, sizeof *s);
+void tcp_accept(struct server *server, uv_stream_t *listener, bool with_tls) {
+    struct tcp *s = calloc(1, sizeof *s);
     if (!s) return; // libuv asks again
     s->server = server;
     ASSERT(uv_tcp_init(loop_uv(server->amqp->o.loop), &s->tcp) == 0);

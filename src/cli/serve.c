@@ -4,6 +4,7 @@
 // On standard output, once everything listens:
 //   barid 0.1.0
 //     open     http://127.0.0.1:8080/
+//     amqp     amqp://127.0.0.1:5672
 //     data     ./data
 //   ready
 #include "base/assert.h"
@@ -15,6 +16,7 @@
 #include "chat/chat.h"
 #include "cli/cli.h"
 #include "cli/config.h"
+#include "cli/serve_broker.h"
 #include "cli/server_database.h"
 #include "database/database.h"
 #include "datastore/datastore.h"
@@ -36,7 +38,8 @@
 static const struct setting settings[] = {
     {"data", "DIR", "./data", "where everything is kept"},
     {"http", "ADDR:PORT", "127.0.0.1:8080", "HTTP and WebSocket; port 0 picks a free one"},
-    {"amqp", "ADDR:PORT", "off", "AMQP 0-9-1, from the next version on"},
+    {"amqp", "ADDR:PORT", "127.0.0.1:5672", "AMQP 0-9-1; off: none; port 0 picks a free one"},
+    {"amqps", "ADDR:PORT", "off", "AMQP 0-9-1 over TLS, usually port 5671, with --tls-cert and --tls-key"},
     {"registration", "open|closed", "open", "who may make an account: anyone, or nobody"},
     {"message-ttl", "TIME", "30d", "a message undelivered for this long expires"},
     {"session-ttl", "TIME", "180d", "a session unused for this long ends"},
@@ -48,6 +51,13 @@ static const struct setting settings[] = {
     {"rate-unauthenticated", "N", "200", "requests a second an address, without a session"},
     {"tls-cert", "FILE", NULL, "certificate chain (PEM)"},
     {"tls-key", "FILE", NULL, "its private key (PEM)"},
+    {"tls-ca", "FILE", NULL, "who signs the certificates that AMQP clients may log in with (EXTERNAL)"},
+    {"heartbeat", "SECONDS", "60", "AMQP: a side unheard for twice as long is taken for dead"},
+    {"channel-max", "N", "2047", "AMQP: channels a connection"},
+    {"frame-max", "BYTES", "128K", "AMQP: one frame"},
+    {"claim-bytes", "BYTES", "256K", "AMQP: bodies from this size on are kept outside the journal"},
+    {"consumer-timeout", "TIME", "30m", "AMQP: a delivery unanswered for this long closes its channel"},
+    {"guest-anywhere", NULL, NULL, "AMQP: let the user guest in from other than loopback"},
     {"insecure-bind", NULL, NULL, "listen on other than loopback without TLS"},
     {"log-level", "LEVEL", "info", "debug, info, warn or error"},
     {"ping-interval-ms", "MS", "25000", NULL},
@@ -71,6 +81,7 @@ struct server {
     struct bus *bus;
     struct chat *chat;
     struct http *http;
+    struct serve_broker broker;
     uv_signal_t signals[2];
     bool stopping;
 };
@@ -90,7 +101,7 @@ static bool read_settings(struct server *s) {
         fprintf(stderr, "barid serve: --registration is open or closed\n");
         return false;
     }
-    return config_address(c, "http", s->address, sizeof s->address, &s->port) &&
+    return serve_broker_settings(&s->broker, c) && config_address(c, "http", s->address, sizeof s->address, &s->port) &&
            config_bytes(c, "low-water", &s->low_water) && config_bytes(c, "upload-max", &s->upload_max) &&
            config_bytes(c, "upload-quota", &s->upload_quota) && config_duration_ms(c, "message-ttl", &s->message_ttl) &&
            config_duration_ms(c, "session-ttl", &s->session_ttl) &&
@@ -102,12 +113,6 @@ static bool read_settings(struct server *s) {
            config_number(c, "sweep-every-ms", 3600000, &s->sweep_every);
 }
 
-static void warn_of_amqp(const struct server *s) {
-    const char *amqp = config_text(&s->config, "amqp");
-    if (strcmp(amqp, "off") != 0)
-        fprintf(stderr, "barid serve: --amqp %s: AMQP comes with the next version, nothing listens there\n", amqp);
-}
-
 // Memory: few arenas are enough for a loop and a few threads, and what is freed goes back soon. Files: as many
 // as connections need, which is also what libwebsockets sizes its tables by.
 static void set_limits(const struct server *s) {
@@ -116,10 +121,11 @@ static void set_limits(const struct server *s) {
     mallopt(M_MMAP_THRESHOLD, 128 * 1024);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
-    rlim_t want = s->max_connections + FILES_BESIDE;
+    rlim_t want = 2 * s->max_connections + FILES_BESIDE; // HTTP's and AMQP's
     if (files.rlim_max != RLIM_INFINITY && files.rlim_max < want) {
         log_text(LOG_WARN, "limits", "the system allows %llu open files; %llu connections need %llu",
-                 (unsigned long long)files.rlim_max, (unsigned long long)s->max_connections, (unsigned long long)want);
+                 (unsigned long long)files.rlim_max, 2 * (unsigned long long)s->max_connections,
+                 (unsigned long long)want);
         want = files.rlim_max;
     }
     files.rlim_cur = want;
@@ -193,6 +199,29 @@ static enum err open_http(struct server *s, struct error *e) {
     return http_new(&s->http, &o, e);
 }
 
+static void say_ready(const struct server *s) {
+    bool v6 = strchr(s->address, ':') != NULL;
+    printf("barid " BARID_VERSION "\n  open     %s://%s%s%s:%u/\n",
+           config_text(&s->config, "tls-cert") != NULL ? "https" : "http", v6 ? "[" : "", s->address, v6 ? "]" : "",
+           http_port(s->http));
+    serve_broker_print(&s->broker);
+    printf("  data     %s\nready\n", config_text(&s->config, "data"));
+    fflush(stdout);
+}
+
+// Nothing was accepted yet, and what is on disk is there for good: there is nothing to take apart.
+static _Noreturn void cannot_start(const struct error *e) {
+    fprintf(stderr, "barid serve: %s\n", e->text);
+    _Exit(1);
+}
+
+static void on_broker_opened(void *arg, enum err err, const struct error *e) {
+    struct server *s = arg;
+    if (err != ERR_OK) cannot_start(e);
+    http_set_ready(s->http, true);
+    say_ready(s);
+}
+
 static enum err open_all(struct server *s, struct error *e) {
     enum err err = loop_new(&s->loop, e);
     if (err == ERR_OK) err = io_os_new(&s->io, config_text(&s->config, "data"), e);
@@ -200,10 +229,13 @@ static enum err open_all(struct server *s, struct error *e) {
     if (err == ERR_OK) err = open_stores(s, e);
     if (err == ERR_OK) err = open_chat(s, e);
     if (err == ERR_OK) err = open_http(s, e);
+    if (err == ERR_OK)
+        err = serve_broker_open(&s->broker, s->loop, s->io, s->database, bus_engine(s->bus), on_broker_opened, s, e);
     return err;
 }
 
 static void close_all(struct server *s) {
+    serve_broker_close(&s->broker);
     http_free(s->http);
     chat_free(s->chat);
     bus_close(s->bus);
@@ -222,6 +254,11 @@ static void on_drained(void *arg) {
     loop_stop(s->loop);
 }
 
+static void on_broker_drained(void *arg) {
+    struct server *s = arg;
+    http_drain(s->http, DRAIN_MS, on_drained, s);
+}
+
 static void on_signal(uv_signal_t *handle, int number) {
     struct server *s = handle->data;
     if (s->stopping) {
@@ -230,7 +267,7 @@ static void on_signal(uv_signal_t *handle, int number) {
     }
     s->stopping = true;
     log_text(LOG_INFO, "stopping", "%s: finishing what is under way", number == SIGINT ? "SIGINT" : "SIGTERM");
-    http_drain(s->http, DRAIN_MS, on_drained, s);
+    serve_broker_drain(&s->broker, DRAIN_MS, on_broker_drained, s);
 }
 
 static void watch_signals(struct server *s) {
@@ -242,23 +279,10 @@ static void watch_signals(struct server *s) {
     }
 }
 
-static void say_ready(const struct server *s) {
-    bool v6 = strchr(s->address, ':') != NULL;
-    printf("barid " BARID_VERSION "\n  open     %s://%s%s%s:%u/\n  data     %s\nready\n",
-           config_text(&s->config, "tls-cert") != NULL ? "https" : "http", v6 ? "[" : "", s->address, v6 ? "]" : "",
-           http_port(s->http), config_text(&s->config, "data"));
-    fflush(stdout);
-}
-
 static int serve(struct server *s) {
     struct error e;
-    if (open_all(s, &e) != ERR_OK) {
-        fprintf(stderr, "barid serve: %s\n", e.text);
-        _Exit(1); // nothing was accepted yet, and what is on disk is there for good
-    }
+    if (open_all(s, &e) != ERR_OK) cannot_start(&e);
     watch_signals(s);
-    http_set_ready(s->http, true);
-    say_ready(s);
     loop_run(s->loop);
     close_all(s);
     log_text(LOG_INFO, "stopped", "everything is on disk");
@@ -267,13 +291,13 @@ static int serve(struct server *s) {
 
 int cli_serve(int argc, char **argv) {
     struct server s = {.lock_fd = -1};
-    enum config_read r = config_read(&s.config, "serve", "Runs the server: the messaging service with its web page.",
-                                     settings, argc, argv);
+    enum config_read r = config_read(
+        &s.config, "serve", "Runs the server: the messaging service with its web page, and the message broker.",
+        settings, argc, argv);
     if (r != CONFIG_OK) return r == CONFIG_HELP ? 0 : EXIT_USAGE;
     crash_init();
     int code = EXIT_USAGE;
     if (read_settings(&s)) {
-        warn_of_amqp(&s);
         set_limits(&s);
         code = serve(&s);
     }

@@ -1,0 +1,134 @@
+// Opens the broker in the order in which its parts need each other: access reads users and virtual hosts, the engine is
+// told of every virtual host, then the door opens. A change of access closes who may no longer be there.
+#include "cli/serve_broker.h"
+
+#include "access/access.h"
+#include "amqp/amqp.h"
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// ---- settings
+
+static bool address(const struct config *c, const char *name, char *out, size_t size, uint16_t *port) {
+    out[0] = 0;
+    return strcmp(config_text(c, name), "off") == 0 || config_address(c, name, out, size, port);
+}
+
+bool serve_broker_settings(struct serve_broker *b, const struct config *c) {
+    b->config = c;
+    if (!address(c, "amqp", b->address, sizeof b->address, &b->port) ||
+        !address(c, "amqps", b->tls_address, sizeof b->tls_address, &b->tls_port) ||
+        !config_number(c, "max-connections", 1000000, &b->max_connections) ||
+        !config_number(c, "heartbeat", 65535, &b->heartbeat) ||
+        !config_number(c, "channel-max", 65535, &b->channel_max) || !config_bytes(c, "frame-max", &b->frame_max) ||
+        !config_bytes(c, "claim-bytes", &b->claim_bytes) ||
+        !config_duration_ms(c, "consumer-timeout", &b->consumer_timeout))
+        return false;
+    if (b->frame_max > UINT32_MAX) b->frame_max = UINT32_MAX;
+    if (!b->tls_address[0] || (config_text(c, "tls-cert") && config_text(c, "tls-key"))) return true;
+    fprintf(stderr, "barid serve: --amqps needs --tls-cert and --tls-key\n");
+    return false;
+}
+
+// ---- opening
+
+static void on_access_changed(void *arg, const char *deleted_user, const char *deleted_vhost) {
+    struct serve_broker *b = arg;
+    if (b->amqp) amqp_access_changed(b->amqp, deleted_user, deleted_vhost);
+    if (deleted_vhost) engine_vhost_delete(b->engine, deleted_vhost, NULL);
+}
+
+struct vhosts {
+    struct serve_broker *broker;
+    enum err err;
+    struct error *error;
+};
+
+static void add_vhost(void *arg, const struct access_vhost_info *v) {
+    struct vhosts *all = arg;
+    struct vhost *made;
+    if (all->err == ERR_OK) all->err = engine_vhost_add(all->broker->engine, v->name, &made, all->error);
+}
+
+static enum err open_amqp(struct serve_broker *b, struct error *e) {
+    const struct config *c = b->config;
+    struct amqp_options o = {
+        .loop = b->loop,
+        .io = b->io,
+        .engine = b->engine,
+        .access = b->access,
+        .address = b->address[0] ? b->address : NULL,
+        .port = b->port,
+        .tls_address = b->tls_address[0] ? b->tls_address : NULL,
+        .tls_port = b->tls_port,
+        .tls_certificate = config_text(c, "tls-cert"),
+        .tls_key = config_text(c, "tls-key"),
+        .tls_ca = config_text(c, "tls-ca"),
+        .insecure_bind = config_switch(c, "insecure-bind"),
+        .max_connections = (uint32_t)b->max_connections,
+        .frame_max = (uint32_t)b->frame_max,
+        .channel_max = (uint16_t)b->channel_max,
+        .heartbeat_s = (uint16_t)b->heartbeat,
+        .claim_bytes = b->claim_bytes,
+        .consumer_timeout_ms = b->consumer_timeout,
+    };
+    return amqp_new(&b->amqp, &o, e);
+}
+
+static void on_access_opened(void *arg, enum err err, const struct error *why) {
+    struct serve_broker *b = arg;
+    struct error e = {0};
+    if (err != ERR_OK) {
+        b->opened(b->opened_arg, err, why);
+        return;
+    }
+    struct vhosts all = {.broker = b, .error = &e};
+    access_each_vhost(b->access, add_vhost, &all);
+    err = all.err;
+    if (err == ERR_OK) err = open_amqp(b, &e);
+    b->opened(b->opened_arg, err, &e);
+}
+
+enum err serve_broker_open(struct serve_broker *b, struct loop *loop, struct io *io, struct database *database,
+                           struct engine *engine, void (*opened)(void *arg, enum err err, const struct error *e),
+                           void *arg, struct error *e) {
+    b->loop = loop;
+    b->io = io;
+    b->engine = engine;
+    b->opened = opened;
+    b->opened_arg = arg;
+    struct access_options o = {.loop = loop,
+                               .io = io,
+                               .database = database,
+                               .guest_anywhere = config_switch(b->config, "guest-anywhere"),
+                               .changed = on_access_changed,
+                               .changed_arg = b};
+    return access_new(&b->access, &o, on_access_opened, b, e);
+}
+
+// ---- closing
+
+void serve_broker_drain(struct serve_broker *b, uint32_t limit_ms, void (*done)(void *arg), void *arg) {
+    if (b->amqp) amqp_drain(b->amqp, limit_ms, done, arg);
+    else done(arg);
+}
+
+void serve_broker_close(struct serve_broker *b) {
+    amqp_free(b->amqp);
+    b->amqp = NULL;
+    access_free(b->access);
+}
+
+// ---- telling
+
+static void print_address(const char *scheme, const char *where, uint16_t port) {
+    bool v6 = strchr(where, ':') != NULL;
+    printf("  %-8s %s://%s%s%s:%u\n", scheme, scheme, v6 ? "[" : "", where, v6 ? "]" : "", port);
+}
+
+void serve_broker_print(const struct serve_broker *b) {
+    if (b->address[0]) print_address("amqp", b->address, amqp_port(b->amqp));
+    if (b->tls_address[0]) print_address("amqps", b->tls_address, amqp_tls_port(b->amqp));
+}

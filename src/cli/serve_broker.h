@@ -1,0 +1,43 @@
+// The message broker's part of `barid serve`: who may use it (access), and the door for AMQP. The engine is the
+// embedded bus's, so that the chat's events are ordinary messages of it.
+#ifndef BARID_CLI_SERVE_BROKER_H
+#define BARID_CLI_SERVE_BROKER_H
+
+#include "base/error.h"
+#include "cli/config.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct access;
+struct amqp;
+struct database;
+struct engine;
+struct io;
+struct loop;
+
+struct serve_broker {
+    char address[64], tls_address[64]; // "": off
+    uint16_t port, tls_port;
+    uint64_t max_connections, heartbeat, channel_max, frame_max, claim_bytes, consumer_timeout;
+
+    struct engine *engine;
+    struct access *access;
+    struct amqp *amqp; // NULL: not open
+    void (*opened)(void *arg, enum err err, const struct error *e);
+    void *opened_arg;
+    const struct config *config;
+    struct loop *loop;
+    struct io *io;
+};
+
+bool serve_broker_settings(struct serve_broker *b, const struct config *c); // false after telling what makes no sense
+// `opened` from a turn of the loop, once it listens, or cannot.
+enum err serve_broker_open(struct serve_broker *b, struct loop *loop, struct io *io, struct database *database,
+                           struct engine *engine, void (*opened)(void *arg, enum err err, const struct error *e),
+                           void *arg, struct error *e);
+void serve_broker_drain(struct serve_broker *b, uint32_t limit_ms, void (*done)(void *arg), void *arg);
+void serve_broker_close(struct serve_broker *b);       // after the loop has ended
+void serve_broker_print(const struct serve_broker *b); // the lines of "ready"
+
+#endif
