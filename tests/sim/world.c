@@ -298,7 +298,7 @@ static void settled(struct world *w, uint32_t number, int queue, enum settle how
         model_change(m, number, queue, PARKED);
         break;
     case SETTLE_REJECT:
-        model_change(m, number, queue, GONE);
+        model_change(m, number, queue, queue == Q_SOURCE ? GONE : PARKED);
         if (queue == Q_SOURCE) dead_lettered(w, number);
         break;
     }
