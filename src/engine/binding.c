@@ -1,4 +1,6 @@
 // Bindings: from an exchange to a queue or to another exchange.
+#include "engine/consistent_hash.h"
+#include "engine/headers_match.h"
 #include "engine/internal.h"
 
 struct binding *binding_new(struct exchange *x, struct queue *q, struct exchange *target, const char *key,
@@ -9,8 +11,6 @@ struct binding *binding_new(struct exchange *x, struct queue *q, struct exchange
     if (arguments.length) memcpy(b->key + n, arguments.data, arguments.length);
     b->arguments = (uint8_t *)b->key + n;
     b->arguments_length = arguments.length;
-    b->ends[0] = x;
-    b->ends[1] = q ? (void *)q : target;
     b->source = x;
     b->queue = q;
     b->target = target;
@@ -25,15 +25,14 @@ static void key_put(struct exchange *x, struct binding *first) {
     if (!map_put(&x->by_key, first->key, strlen(first->key), first)) die("out of memory");
 }
 
-static size_t identity_length(const struct binding *b) {
-    return sizeof b->ends + strlen(b->key) + 1 + b->arguments_length;
-}
-
 void binding_attach(struct binding *b) {
     struct exchange *x = b->source;
-    if (!map_put(&x->vhost->engine->bindings, b->ends, identity_length(b), b)) die("out of memory");
     b->attached = true;
     if (x->options.type == EXCHANGE_TOPIC) topic_trie_add(x->trie, b->key, b);
+    if (x->options.type == EXCHANGE_CONSISTENT_HASH) {
+        b->seed = consistent_seed(b->queue ? b->queue->name : b->target->name, b->target != NULL);
+        if (consistent_weight(b->key, &b->weight, NULL)) b->weight = 1;
+    }
     if (x->options.type != EXCHANGE_DIRECT) return;
     b->next_same_key = map_get(&x->by_key, b->key, strlen(b->key));
     key_put(x, b);
@@ -50,7 +49,6 @@ static void key_remove(struct exchange *x, struct binding *b) {
 void binding_drop(struct binding *b, bool record) {
     struct exchange *x = b->source;
     struct engine *e = x->vhost->engine;
-    if (b->attached) map_remove(&e->bindings, b->ends, identity_length(b));
     if (b->attached && x->options.type == EXCHANGE_TOPIC) topic_trie_remove(x->trie, b->key, b);
     if (b->attached && x->options.type == EXCHANGE_DIRECT) key_remove(x, b);
     if (b->pin != NONE) pin_drop(e, b->pin, record);
@@ -67,16 +65,19 @@ void binding_remove(struct binding *b, bool record) {
     if (last && !x->removing && !x->vhost->engine->replaying) exchange_remove(x, record);
 }
 
+static bool is(const struct binding *b, const struct exchange *x, const char *key, struct view arguments) {
+    return b->attached && b->source == x && strcmp(b->key, key) == 0 && b->arguments_length == arguments.length &&
+           (arguments.length == 0 || memcmp(b->arguments, arguments.data, arguments.length) == 0);
+}
+
 struct binding *binding_find(struct exchange *x, const struct queue *q, const struct exchange *target, const char *key,
                              struct view arguments) {
-    struct engine *e = x->vhost->engine;
-    const void *ends[2] = {x, q ? (const void *)q : target};
-    buf_clear(&e->tail);
-    buf_add(&e->tail, ends, sizeof ends);
-    buf_add(&e->tail, key, strlen(key) + 1);
-    if (arguments.length) buf_add(&e->tail, arguments.data, arguments.length);
-    if (!buf_ok(&e->tail)) die("out of memory");
-    return map_get(&e->bindings, e->tail.data, e->tail.len);
+    const struct list *all = q ? &q->bindings : &target->incoming;
+    LIST_EACH(all, at) {
+        struct binding *b = LIST_ITEM(at, struct binding, of_destination);
+        if (is(b, x, key, arguments)) return b;
+    }
+    return NULL;
 }
 
 struct ends {
@@ -111,8 +112,10 @@ enum err engine_bind(struct vhost *v, const struct binding_spec *spec, struct er
     if (strlen(spec->key) > NAME_BYTES) return error_field(err, "key", "a key has at most %d bytes", NAME_BYTES);
     if (spec->arguments.length > ARGUMENTS_MAX)
         return error_field(err, "arguments", "arguments have at most %u bytes", ARGUMENTS_MAX);
-    if (n.source->options.type == EXCHANGE_HEADERS)
-        return error_set(err, ERR_UNSUPPORTED, "exchange '%s': headers exchanges are not supported", spec->source);
+    if (n.source->options.type == EXCHANGE_HEADERS) code = headers_match_check(spec->arguments, err);
+    uint32_t weight;
+    if (n.source->options.type == EXCHANGE_CONSISTENT_HASH) code = consistent_weight(spec->key, &weight, err);
+    if (code) return code;
     if (binding_find(n.source, n.queue, n.target, spec->key, spec->arguments)) return ERR_OK;
     if (e->n_bindings >= BINDINGS_MAX)
         return error_set(err, ERR_LIMIT, "there are %d bindings already, no more are allowed", BINDINGS_MAX);

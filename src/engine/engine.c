@@ -42,7 +42,6 @@ static struct engine *engine_new(struct io *io, const struct engine_options *o) 
     index_init(&e->by_parking, parking_key, e);
     index_init(&e->by_queue_id, queue_key, e);
     map_init(&e->vhost_names, io_random_u64(io));
-    map_init(&e->bindings, io_random_u64(io));
     buf_init(&e->state_bytes, 64u << 20);
     buf_init(&e->dedupe_bytes, 64u << 20);
     buf_init(&e->scratch, 64u << 20);
@@ -51,6 +50,7 @@ static struct engine *engine_new(struct io *io, const struct engine_options *o) 
     list_init(&e->owned);
     list_init(&e->dirty);
     list_init(&e->awaiting);
+    list_init(&e->rooms);
     chain_init(&e->dead);
     e->next_seq = e->next_parking = 1;
     e->next_queue_id = 1;
@@ -125,7 +125,6 @@ void engine_close(struct engine *e) {
     index_release(&e->by_parking);
     index_release(&e->by_queue_id);
     map_release(&e->vhost_names);
-    map_release(&e->bindings);
     slab_release(&e->stored);
     slab_release(&e->entries);
     slab_release(&e->pins);
@@ -158,7 +157,7 @@ void engine_durable(struct engine *e) {
 
 void engine_tick(struct engine *e) {
     if (e->depth > 0) return;
-    if (!e->no_room) timers_run(e, TIMERS_AT_ONCE);
+    if (!e->no_room) e->timers_behind = timers_run(e, TIMERS_AT_ONCE);
     engine_dispatch(e);
     compaction_check(e);
     compaction_step(e);

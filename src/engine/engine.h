@@ -98,8 +98,8 @@ enum err engine_exchange_delete(struct vhost *v, const char *name, bool if_unuse
 struct exchange_info {
     const char *name, *vhost;
     const struct exchange_options *options;
-    uint64_t published_in,
-        published_out; // messages it got; (message, queue) pairs it led to
+    uint64_t published_in, published_out; // messages it got; (message, queue) pairs it led to
+    uint64_t delayed;                     // messages that wait for their x-delay
 };
 bool engine_exchange(struct vhost *v, const char *name, struct exchange_info *out); // false: there is none
 void engine_each_exchange(struct vhost *v, void (*each)(void *arg, const struct exchange_info *x), void *arg);
@@ -278,11 +278,11 @@ bool consumer_active(const struct consumer *c); // false: waits behind a single 
 enum err engine_get(struct session *s, struct vhost *v, const char *queue, bool no_ack, void *consumer_arg, bool *got,
                     uint64_t *left, struct error *err);
 
-enum settle { SETTLE_ACK, SETTLE_RETRY, SETTLE_REQUEUE, SETTLE_REJECT, SETTLE_PARK };
+enum settle { SETTLE_ACK, SETTLE_RETRY, SETTLE_REQUEUE, SETTLE_REJECT, SETTLE_PARK, SETTLE_RETURN };
 // RETRY: counts an attempt, backs off, after delivery_limit dead-letters or parks. REQUEUE: back to its place, at
 // once; counted as a RETRY is on queues with a delivery limit or a retry delay. REJECT: dead-letter, or park where the
-// queue parks, or drop. PARK: to the parked list with the reason. `multiple`: every one up to and with `tag`, tag 0:
-// all. ERR_NOT_FOUND: unknown tag.
+// queue parks, or drop. PARK: to the parked list with the reason. RETURN: back to its place, never counted: nobody
+// looked at it. `multiple`: every one up to and with `tag`, tag 0: all. ERR_NOT_FOUND: unknown tag.
 enum err engine_settle(struct session *s, uint64_t tag, bool multiple, enum settle how, const char *reason,
                        struct error *err);
 

@@ -23,7 +23,7 @@ void exchange_set_options(struct exchange *x, const struct exchange_options *o) 
     options_release(&old);
     x->declared = true;
     if (o->type == EXCHANGE_TOPIC && !x->trie) x->trie = topic_trie_new();
-    if (o->glob && x->trie) topic_trie_globs(x->trie);
+    if (o->dedupe_size && !x->recent) x->recent = recent_new(o->dedupe_size, io_random_u64(x->vhost->engine->io));
 }
 
 static struct exchange *make(struct vhost *v, const char *name) {
@@ -79,6 +79,7 @@ void exchange_free(struct exchange *x) {
         binding_free(LIST_ITEM(at, struct binding, of_destination));
     map_release(&x->by_key);
     topic_trie_free(x->trie);
+    recent_free(x->recent);
     options_release(&x->options);
     free(x->name);
     free(x);
@@ -91,6 +92,7 @@ void exchange_remove(struct exchange *x, bool record) {
         binding_drop(LIST_ITEM(at, struct binding, of_source), record);
     for (struct list_node *at; (at = list_first(&x->incoming));)
         binding_remove(LIST_ITEM(at, struct binding, of_destination), record);
+    if (x->room) queue_remove(e, x->room, record);
     if (x->pin != NONE) pin_drop(e, x->pin, record);
     map_remove(&x->vhost->exchanges, x->name, strlen(x->name));
     if (!x->predeclared) e->n_exchanges--;
@@ -106,8 +108,11 @@ static enum err check(const char *name, const struct exchange_options *o, struct
         return error_field(err, "exchange", "a name has at most %d bytes", NAME_BYTES);
     if (o->arguments.length > ARGUMENTS_MAX)
         return error_field(err, "arguments", "arguments have at most %u bytes", ARGUMENTS_MAX);
-    if (o->type == EXCHANGE_HEADERS || o->type == EXCHANGE_CONSISTENT_HASH || o->delayed || o->dedupe_size)
-        return error_set(err, ERR_UNSUPPORTED, "exchange '%s': exchanges of that type are not supported", name);
+    if (o->hash_header && o->hash_property)
+        return error_field(err, "hash-property", "hash-header and hash-property are mutually exclusive");
+    if (o->hash_property && strcmp(o->hash_property, "message_id") != 0 &&
+        strcmp(o->hash_property, "correlation_id") != 0 && strcmp(o->hash_property, "timestamp") != 0)
+        return error_field(err, "hash-property", "unsupported property: %s", o->hash_property);
     return ERR_OK;
 }
 
@@ -116,21 +121,24 @@ enum err engine_exchange_declare(struct vhost *v, const char *name, const struct
     struct engine *e = v->engine;
     enum err code = vhost_check(v, err);
     struct exchange *x = code ? NULL : exchange_find(v, name);
-    if (x) code = exchange_options_same(x, o, err);
-    if (x && !code && o->glob && x->trie) topic_trie_globs(x->trie);
-    if (x) return code;
+    if (x) return exchange_options_same(x, o, err);
     if (!code) code = check(name, o, err);
     if (code) return code;
     if (e->n_exchanges >= e->max_exchanges)
         return error_set(err, ERR_LIMIT, "there are %u exchanges already, no more are allowed", e->max_exchanges);
+    struct queue *room = NULL;
+    if (o->delayed) code = room_new(v, name, o->durable, &room, err);
+    if (code) return code;
     struct exchange fresh = {.vhost = v, .name = (char *)name, .options = *o};
     struct journal_ref ref;
-    if (o->durable) {
-        code = write_exchange(e, &fresh, 0, &ref);
-        if (code) return error_set(err, code, "exchange %s was not declared: %s", name, err_text(code));
+    if (o->durable) code = write_exchange(e, &fresh, 0, &ref);
+    if (code) {
+        if (room) queue_remove(e, room, true);
+        return error_set(err, code, "exchange %s was not declared: %s", name, err_text(code));
     }
     x = exchange_new(v, name);
     exchange_set_options(x, o);
+    if (room) room_join(room, x);
     if (o->durable) x->pin = pin_new(e, PIN_EXCHANGE, x, &ref);
     return ERR_OK;
 }
@@ -152,7 +160,8 @@ static struct exchange_info describe(const struct exchange *x) {
                                   .vhost = x->vhost->name,
                                   .options = &x->options,
                                   .published_in = x->published_in,
-                                  .published_out = x->published_out};
+                                  .published_out = x->published_out,
+                                  .delayed = x->room ? x->room->waiting.count + x->room->ready : 0};
 }
 
 bool engine_exchange(struct vhost *v, const char *name, struct exchange_info *out) {

@@ -29,7 +29,7 @@
 #define ARGUMENTS_MAX (64u << 10) // a table of arguments
 #define MESSAGE_MAX   (8u << 20)  // properties and body; larger ones are claim-checked by the door
 #define REASON_MAX    200         // a longer reason is cut
-#define HOPS_MAX      16          // dead-letter round trips before a message is parked or dropped
+#define HOPS_MAX      64          // dead-letter round trips, since somebody rejected it, before it is parked or dropped
 #define BINDINGS_MAX  1000000     // in all
 #define DONE_MAX      (1u << 20)  // publishes whose callback is still to come
 #define SETTLE_BATCH  4096        // settles gathered before they are flushed even in the middle of a pass
@@ -87,6 +87,7 @@ struct pin {
 };
 
 struct dedupe;
+struct present;
 
 struct queue {
     struct vhost *vhost;
@@ -111,11 +112,15 @@ struct queue {
     struct consumer *active; // who has everything, with single_active_consumer
     bool exclusive;
     struct dedupe *dedupe;
+    struct present *present;
+    bool is_room;             // where messages of a delayed exchange wait (delayed.c)
+    struct exchange *room_of; // NULL while replaying
+    uint64_t stuck_pass;      // the last pass in which a dead letter of its had nowhere to go
     struct list bindings;
     uint32_t pin;
     uint32_t expiry_timer, dedupe_timer;
     uint64_t route_mark;    // the last publish that came by: a queue takes a message once
-    struct list_node dirty; // in engine.dirty, or engine.awaiting
+    struct list_node dirty; // in engine.dirty, engine.awaiting or engine.rooms
     struct list_node owned; // in engine.owned
 };
 
@@ -174,7 +179,6 @@ struct engine {
     struct vhost **vhosts; // those that were deleted too
     uint32_t n_vhosts, cap_vhosts;
     struct map vhost_names;
-    struct map bindings; // by what they are
     uint32_t n_exchanges, n_bindings;
 
     uint64_t next_seq, next_parking, route_mark;
@@ -186,6 +190,7 @@ struct engine {
     uint32_t n_route, cap_route, cap_verdicts;
     struct exchange **visits; // scratch: the exchanges on its way
     uint32_t n_visits, cap_visits;
+    uint32_t n_repeated; // exchanges on its way that had seen its value
 
     struct done *done; // ring
     uint32_t done_head, n_done, cap_done;
@@ -209,7 +214,10 @@ struct engine {
 
     struct timers timers;
     struct list dirty, awaiting; // queues
-    struct chain dead;           // entries to be dead-lettered
+    struct list rooms;           // queues: delays are over in them
+    struct chain dead;           // entries to be published again: dead letters, and what was delayed
+    uint64_t dead_pass;
+    bool timers_behind; // more are due than were run
     struct compaction compaction;
     struct buf scratch;  // records read back for delivery
     struct buf tail;     // scratch: a record that is being put together
@@ -280,13 +288,29 @@ enum err write_exchange(struct engine *e, const struct exchange *x, uint32_t ref
 enum err write_binding(struct engine *e, const struct binding *b, uint32_t refers_to, struct journal_ref *ref);
 
 // ---- publish.c
-enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops, publish_done_fn *done,
-                    void *arg, enum publish_result *answer, struct error *err);
+// Why it is published: by a client (all zero), or again by the engine.
+struct origin {
+    bool again;   // it takes the place of what it was, and frees that
+    uint8_t hops; // dead-letter round trips since somebody rejected it
+    bool dying;   // by itself: queues where it did so before are left out
+};
+struct publishing {
+    publish_done_fn *done;
+    void *arg;
+    const struct queue *leaving; // it is in that queue only until it is published
+    uint64_t leaving_seq;
+    enum publish_result result; // this and what follows is the answer
+    uint32_t taken;             // queues that took it
+    uint32_t circles;           // queues that were left out
+};
+enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, const struct origin *o,
+                    struct publishing *p, struct error *err);
 // When a message may be seen and when it dies: wall clock, from its record.
 struct times {
     int64_t published_at_ms, delay_until_ms, expires_ms;
 };
 void place_entry(struct engine *e, uint32_t entry, const struct times *t); // ready or waiting, and its timer
+int64_t room_until(const struct content *c); // wall clock: when its delay in a room is over
 
 // ---- done.c
 void done_push(struct engine *e, const struct done *d);
@@ -300,7 +324,8 @@ void gone_note(struct engine *e, const struct journal_ref *ref);
 void release_late(struct engine *e, const struct journal_ref *ref);
 
 // ---- settle.c
-void give_back(struct engine *e, uint32_t entry); // to its old place, marked redelivered
+void give_back(struct engine *e, uint32_t entry);        // to its old place, marked redelivered
+void give_back_failed(struct engine *e, uint32_t entry); // likewise, and an attempt where they are limited
 
 // ---- claims.c
 uint32_t claim_new(struct engine *e, const uint8_t ticket[CLAIM_TICKET]);
@@ -308,9 +333,20 @@ void claim_drop(struct engine *e, uint32_t claim);
 void claims_flushed(struct engine *e); // what makes them go is written: their owner is told
 
 // ---- deadletter.c
-enum dead_reason { DEAD_REJECTED, DEAD_EXPIRED, DEAD_MAXLEN, DEAD_ATTEMPTS };
+enum dead_reason { DEAD_REJECTED, DEAD_EXPIRED, DEAD_MAXLEN, DEAD_ATTEMPTS, DEAD_DELAYED };
 void entry_dead(struct engine *e, uint32_t entry, enum dead_reason why); // dead-letter it, or drop it
 bool dead_run(struct engine *e);                                         // true: there are more
+// A message that queue `q` did not take, sent to its dead-letter exchange.
+void dead_letter_refused(struct engine *e, struct queue *q, const struct message *m, uint8_t hops);
+
+// ---- delayed.c: where messages of delayed exchanges wait
+enum err room_new(struct vhost *v, const char *exchange, bool durable, struct queue **out, struct error *err);
+void room_mark(struct engine *e, struct queue *q); // it is one
+void room_join(struct queue *q, struct exchange *x);
+bool room_attach(struct queue *q); // replaying: to its exchange; false: there is none
+void room_wake(struct engine *e, struct queue *q);
+void rooms_empty(struct engine *e);                  // what is due joins the dead letters
+bool delayed_send(struct engine *e, uint32_t entry); // false: not now
 
 // ---- parked.c
 static inline struct parking *parking_at(const struct engine *e, uint32_t h) { return slab_at(&e->parkings, h); }

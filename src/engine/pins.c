@@ -59,7 +59,8 @@ enum err write_vhost(struct engine *e, const struct vhost *v, uint32_t refers_to
 
 enum err write_queue(struct engine *e, const struct queue *q, uint32_t refers_to, struct journal_ref *ref) {
     struct buf *b = scratch(e);
-    struct queue_record r = {.id = q->id, .vhost = q->vhost->id, .name = q->name, .options = q->options};
+    struct queue_record r = {
+        .id = q->id, .vhost = q->vhost->id, .is_room = q->is_room, .name = q->name, .options = q->options};
     queue_encode(b, &r);
     return write(e, RECORD_QUEUE, b, refers_to, ref);
 }

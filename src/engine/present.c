@@ -46,3 +46,15 @@ void present_remove(struct present *p, uint64_t seq) {
         map_remove(&p->by_key, m->key.bytes, sizeof m->key.bytes);
     free(m);
 }
+
+bool present_lift(struct present *p, uint64_t seq, struct value_key *out) {
+    struct member *m = p ? map_get(&p->by_seq, &seq, sizeof seq) : NULL;
+    if (!m) return false;
+    *out = m->key;
+    present_remove(p, seq);
+    return true;
+}
+
+void present_put_back(struct present *p, uint64_t seq, const struct value_key *key) {
+    if (!present_has(p, key)) present_add(p, key, seq);
+}

@@ -1,7 +1,11 @@
 // Publishing: where it goes, who takes it, one record, one stored message, an entry a queue.
 //
 // Nothing changes before the record is appended, so a refused publish leaves no trace.
+#include "engine/death.h"
+#include "engine/delay.h"
 #include "engine/internal.h"
+#include "engine/present.h"
+#include "wire/properties.h"
 
 #define YEARS_MS INT64_C(3153600000000)
 
@@ -35,25 +39,39 @@ static bool rejects(const struct engine *e, const struct queue *q, uint32_t body
 struct plan {
     uint32_t takes, recorded, rejected, duplicates;
     bool near_head; // a queue will hand it out soon
+    struct value_key value;
+    enum { VALUE_UNKNOWN, VALUE_NONE, VALUE_KNOWN } has_value;
 };
 
-static enum err decide(struct engine *e, const struct message *m, struct plan *p, struct error *err) {
+static bool value_of(const struct message *m, struct plan *p) {
+    if (p->has_value == VALUE_UNKNOWN)
+        p->has_value = value_key_of_message(m->properties, m->properties_length, &p->value) ? VALUE_KNOWN : VALUE_NONE;
+    return p->has_value == VALUE_KNOWN;
+}
+
+// Is one like it there, or was lately? A dead letter was taken once already, so the window does not hold it off.
+static enum err is_duplicate(struct engine *e, const struct queue *q, const struct message *m, const struct origin *o,
+                             struct plan *p, bool *out, struct error *err) {
+    *out = q->present && value_of(m, p) && present_has(q->present, &p->value);
+    if (*out || !q->dedupe || !m->message_id || !m->message_id[0]) return ERR_OK;
+    *out = o->hops == 0 && dedupe_has(e, q->dedupe, m->message_id, now_ms(e));
+    if (*out || !dedupe_full(q->dedupe)) return ERR_OK;
+    return error_set(err, ERR_BUSY, "queue %s: its deduplication window is full", q->name);
+}
+
+static enum err decide(struct engine *e, const struct message *m, const struct origin *o, struct plan *p,
+                       struct error *err) {
     *p = (struct plan){0};
-    bool has_id = m->message_id && m->message_id[0];
-    uint64_t now = has_id ? now_ms(e) : 0;
     if (e->cap_verdicts < e->cap_route) {
         e->cap_verdicts = e->cap_route;
         e->verdicts = memory_resize(e->verdicts, e->cap_verdicts);
     }
     for (uint32_t i = 0; i < e->n_route; i++) {
         struct queue *q = e->route[i];
-        e->verdicts[i] = TAKE;
-        if (has_id && q->dedupe) {
-            if (dedupe_has(e, q->dedupe, m->message_id, now)) e->verdicts[i] = DUPLICATE;
-            else if (dedupe_full(q->dedupe))
-                return error_set(err, ERR_BUSY, "queue %s: its deduplication window is full", q->name);
-        }
-        if (e->verdicts[i] == TAKE && rejects(e, q, counted_length(m))) e->verdicts[i] = REJECT;
+        bool duplicate;
+        enum err code = is_duplicate(e, q, m, o, p, &duplicate, err);
+        if (code) return code;
+        e->verdicts[i] = duplicate ? DUPLICATE : rejects(e, q, counted_length(m)) ? REJECT : TAKE;
         p->duplicates += e->verdicts[i] == DUPLICATE;
         p->rejected += e->verdicts[i] == REJECT;
         if (e->verdicts[i] != TAKE) continue;
@@ -85,14 +103,14 @@ static uint8_t *recorded_ids(struct engine *e, uint32_t n, uint8_t *few, uint32_
     return ids;
 }
 
-static enum err append(struct engine *e, const struct content *c, const struct iovec *content, uint32_t n,
+static enum err append(struct engine *e, const struct content *c, const struct iovec *content, uint32_t n, bool again,
                        struct journal_ref *ref, jpos *pos) {
     uint8_t few[16 * 4];
     uint8_t *ids = recorded_ids(e, c->entries, few, 16);
     struct iovec parts[7];
     memcpy(parts, content, n * sizeof *parts);
     parts[n] = (struct iovec){ids, (size_t)c->entries * 4};
-    unsigned flags = c->hops > 0 ? JOURNAL_URGENT : 0; // a dead letter frees the place it came from
+    unsigned flags = again ? JOURNAL_URGENT : 0;
     enum err code = journal_append(e->journal, RECORD_PUBLISH, flags, 0, parts, (int)n + 1, ref, pos);
     if (ids != few) free(ids);
     return code;
@@ -124,17 +142,30 @@ void place_entry(struct engine *e, uint32_t h, const struct times *t) {
     if (due != UINT64_MAX) timers_set(e, TIMER_ENTRY, h, due < expires ? due : expires, expires);
 }
 
-static void take(struct engine *e, struct queue *q, uint32_t stored, const struct content *c, bool recorded) {
+int64_t room_until(const struct content *c) {
+    uint64_t ms = 0;
+    delay_of(c->properties, c->properties_length, &ms);
+    return c->published_at_ms + (int64_t)ms;
+}
+
+static struct times times_in(const struct queue *q, const struct content *c) {
+    if (q->is_room) // its own time begins when it is routed
+        return (struct times){.published_at_ms = c->published_at_ms, .delay_until_ms = room_until(c), .expires_ms = -1};
+    return (struct times){
+        .published_at_ms = c->published_at_ms, .delay_until_ms = c->delay_until_ms, .expires_ms = c->expires_ms};
+}
+
+static void take(struct engine *e, struct queue *q, uint32_t stored, const struct content *c, const struct plan *p,
+                 bool recorded) {
     uint32_t h = entry_new(e, stored, q);
     struct entry *x = entry_at(e, h);
     uint8_t max = q->options.max_priority;
     x->priority = c->priority < max ? c->priority : max;
     x->recorded = recorded;
-    place_entry(e, h,
-                &(struct times){.published_at_ms = c->published_at_ms,
-                                .delay_until_ms = c->delay_until_ms,
-                                .expires_ms = c->expires_ms});
+    struct times t = times_in(q, c);
+    place_entry(e, h, &t);
     q->published++;
+    if (q->present && p->has_value == VALUE_KNOWN) present_add(q->present, &p->value, c->seq);
     if (q->dedupe && c->id_length)
         dedupe_add(e, q, c->message_id, c->id_length, c->seq, now_ms(e) + q->options.dedupe_window_ms);
     queue_wake(e, q);
@@ -168,9 +199,9 @@ static struct content describe(struct engine *e, const struct message *m, uint8_
 }
 
 // Stores it once and gives every queue that takes it an entry.
-static enum err store(struct engine *e, const struct message *m, uint8_t hops, const struct plan *p, jpos *pos,
-                      struct error *err) {
-    struct content c = describe(e, m, hops, p);
+static enum err store(struct engine *e, const struct message *m, const struct origin *o, const struct plan *p,
+                      jpos *pos, struct error *err) {
+    struct content c = describe(e, m, o->hops, p);
     uint8_t head[HEAD_BYTES], claimed[CLAIMED_BYTES];
     if (m->claimed) {
         memcpy(claimed, m->body, CLAIM_TICKET);
@@ -182,12 +213,12 @@ static enum err store(struct engine *e, const struct message *m, uint8_t hops, c
     content_encode_head(&c, head);
     uint32_t n = gather(&c, head, parts), size = (uint32_t)content_size(&c);
     struct journal_ref ref;
-    if (p->recorded && hops == 0 && journal_is_full(e->journal))
+    if (p->recorded && !o->again && journal_is_full(e->journal))
         return error_set(err, ERR_FULL, "the disk is full: nothing is taken until there is room again");
     if (p->recorded) {
-        enum err code = append(e, &c, parts, n, &ref, pos);
+        enum err code = append(e, &c, parts, n, o->again, &ref, pos);
         if (code) return error_set(err, code, "the message was not taken: %s", err_text(code));
-    } else if (!memory_has_room_transient(e, size, hops > 0)) {
+    } else if (!memory_has_room_transient(e, size, o->again)) {
         return error_set(err, ERR_BUSY, "transient messages fill their third of %llu bytes",
                          (unsigned long long)e->memory_budget);
     }
@@ -198,29 +229,12 @@ static enum err store(struct engine *e, const struct message *m, uint8_t hops, c
     if (m->claimed) s->claim = claim_new(e, m->body);
     if (!p->recorded || memory_has_room(e, size, p->near_head)) stored_keep(e, s, block_of(parts, n, size), size);
     for (uint32_t i = 0; i < e->n_route; i++)
-        if (e->verdicts[i] == TAKE) take(e, e->route[i], stored, &c, m->persistent && queue_recorded(e->route[i]));
+        if (e->verdicts[i] == TAKE) take(e, e->route[i], stored, &c, p, m->persistent && queue_recorded(e->route[i]));
     for (uint32_t i = 0; i < e->n_route; i++) queue_limit(e, e->route[i]);
     return ERR_OK;
 }
 
-// Rejected messages of queues that dead-letter what they reject. The route is used up by now, so it may be
-// overwritten; the queues were copied out of it.
-static void dead_letter_rejected(struct engine *e, const struct message *m, uint8_t hops, struct queue **queues,
-                                 uint32_t n) {
-    for (uint32_t i = 0; i < n && hops < HOPS_MAX; i++) {
-        const struct queue_options *o = &queues[i]->options;
-        struct exchange *x = exchange_find(queues[i]->vhost, o->dead_letter_exchange);
-        if (!x || (!m->persistent && !memory_has_room_transient(e, m->body_length, false))) continue;
-        struct message letter = *m;
-        letter.exchange = o->dead_letter_exchange;
-        letter.more_keys_count = 0;
-        if (o->dead_letter_routing_key) letter.routing_key = o->dead_letter_routing_key;
-        letter.has_expiration = false;
-        letter.delay_ms = 0;
-        publish_to(e, x, &letter, (uint8_t)(hops + 1), NULL, NULL, NULL, NULL);
-    }
-}
-
+// The queues that dead-letter what they refuse. The route will be overwritten, so they are copied out of it.
 static struct queue **rejecting_with_dlx(struct engine *e, uint32_t *n) {
     struct queue **queues = NULL;
     *n = 0;
@@ -234,28 +248,54 @@ static struct queue **rejecting_with_dlx(struct engine *e, uint32_t *n) {
     return queues;
 }
 
-enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, uint8_t hops, publish_done_fn *done,
-                    void *arg, enum publish_result *answer, struct error *err) {
+// Queues where it died by itself before are left out.
+static uint32_t leave_circles(struct engine *e, const struct message *m) {
+    struct view headers = properties_headers(m->properties, m->properties_length);
+    uint32_t kept = 0, n = e->n_route;
+    for (uint32_t i = 0; i < n; i++)
+        if (!death_is_cycle(headers, e->route[i]->name)) e->route[kept++] = e->route[i];
+    e->n_route = kept;
+    return n - kept;
+}
+
+static enum publish_result result_of(const struct engine *e, const struct plan *p) {
+    if (p->rejected) return PUBLISH_REJECTED;
+    if (p->takes) return PUBLISH_OK;
+    return p->duplicates || e->n_repeated ? PUBLISH_DUPLICATE : PUBLISH_UNROUTABLE;
+}
+
+// The value of the one that leaves is not in the way of the one that comes.
+static enum err decide_and_store(struct engine *e, const struct message *m, const struct origin *o,
+                                 const struct publishing *to, struct plan *p, jpos *pos, struct error *err) {
+    struct value_key own;
+    bool lifted = to->leaving && present_lift(to->leaving->present, to->leaving_seq, &own);
+    enum err code = decide(e, m, o, p, err);
+    if (code == ERR_OK && p->takes > 0) code = store(e, m, o, p, pos, err);
+    if (lifted) present_put_back(to->leaving->present, to->leaving_seq, &own);
+    return code;
+}
+
+enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, const struct origin *o,
+                    struct publishing *to, struct error *err) {
     struct plan p;
     route(e, x, m);
-    enum err code = decide(e, m, &p, err);
-    if (code) return code;
+    to->circles = o->dying ? leave_circles(e, m) : 0;
     jpos pos = 0;
     uint64_t seq = e->next_seq;
-    if (p.takes > 0) code = store(e, m, hops, &p, &pos, err);
+    enum err code = decide_and_store(e, m, o, to, &p, &pos, err);
     if (code) return code;
-    enum publish_result result = p.rejected     ? PUBLISH_REJECTED
-                                 : p.takes      ? PUBLISH_OK
-                                 : p.duplicates ? PUBLISH_DUPLICATE
-                                                : PUBLISH_UNROUTABLE;
-    if (answer) *answer = result;
+    to->result = result_of(e, &p);
+    to->taken = p.takes;
+    if (!p.rejected) route_taken(e, m);
     // A duplicate is answered when the first one is durable, which may still be on its way.
-    if (p.duplicates && pos == 0) pos = journal_appended(e->journal);
-    if (done || p.recorded)
-        done_push(e, &(struct done){.pos = pos, .seq = p.recorded ? seq : 0, .fn = done, .arg = arg, .result = result});
+    if (to->result == PUBLISH_DUPLICATE || (p.duplicates && pos == 0)) pos = journal_appended(e->journal);
+    if (to->done || p.recorded)
+        done_push(e,
+                  &(struct done){
+                      .pos = pos, .seq = p.recorded ? seq : 0, .fn = to->done, .arg = to->arg, .result = to->result});
     uint32_t n;
     struct queue **queues = p.rejected ? rejecting_with_dlx(e, &n) : NULL;
-    if (queues) dead_letter_rejected(e, m, hops, queues, n);
+    for (uint32_t i = 0; queues && i < n; i++) dead_letter_refused(e, queues[i], m, o->hops);
     free(queues);
     return ERR_OK;
 }
@@ -271,5 +311,8 @@ enum err engine_publish(struct vhost *v, const struct message *m, publish_done_f
         return error_set(err, ERR_FORBIDDEN, "cannot publish to internal exchange '%s' in vhost '%s'", m->exchange,
                          v->name);
     if (e->n_done >= DONE_MAX) return error_set(err, ERR_BUSY, "%u messages are waiting for the disk", e->n_done);
-    return publish_to(e, x, m, 0, done, arg, result, err);
+    struct publishing to = {.done = done, .arg = arg};
+    code = publish_to(e, x, m, &(struct origin){0}, &to, err);
+    if (result && code == ERR_OK) *result = to.result;
+    return code;
 }

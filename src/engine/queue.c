@@ -1,5 +1,6 @@
 // Queues: declaring, deleting, purging, limits, expiry.
 #include "engine/internal.h"
+#include "engine/present.h"
 
 #define YEARS_MS UINT64_C(3153600000000) // a hundred years: no sum of times overflows
 
@@ -47,6 +48,7 @@ void queue_set_options(struct engine *e, struct queue *q, const struct queue_opt
     q->levels = memory_new(((size_t)o->max_priority + 1) * sizeof *q->levels);
     for (unsigned i = 0; i <= o->max_priority; i++) chain_init(&q->levels[i]);
     if (o->dedupe_window_ms && !q->dedupe) q->dedupe = dedupe_new(e);
+    if (o->dedupe_present) q->present = present_new(io_random_u64(e->io));
     if (o->owner) list_push_back(&e->owned, &q->owned);
 }
 
@@ -60,8 +62,6 @@ static enum err check_options(const char *name, const struct queue_options *o, s
         return error_field(err, "retry_multiplier", "a multiplier is between 0 and 1,000");
     if (o->arguments.length > ARGUMENTS_MAX)
         return error_field(err, "arguments", "arguments have at most %u bytes", ARGUMENTS_MAX);
-    if (o->dedupe_present)
-        return error_set(err, ERR_UNSUPPORTED, "queue '%s': x-message-deduplication is not supported", name);
     return ERR_OK;
 }
 
@@ -116,7 +116,10 @@ static void queue_empty(struct engine *e, struct queue *q) {
 // are told last, when it is gone.
 void queue_remove(struct engine *e, struct queue *q, bool record) {
     dedupe_free(q->dedupe);
+    present_free(q->present);
     q->dedupe = NULL;
+    q->present = NULL;
+    if (q->room_of) q->room_of->room = NULL;
     queue_empty(e, q);
     for (struct list_node *at; (at = list_first(&q->bindings));)
         binding_remove(LIST_ITEM(at, struct binding, of_destination), record);
@@ -126,11 +129,11 @@ void queue_remove(struct engine *e, struct queue *q, bool record) {
     list_remove(&q->dirty);
     list_remove(&q->owned);
     index_remove(&e->by_queue_id, q->slot);
-    if (q->name) map_remove(&q->vhost->queues, q->name, strlen(q->name));
+    if (q->name && !q->is_room) map_remove(&q->vhost->queues, q->name, strlen(q->name));
     e->queues[q->slot] = NULL;
     ROOM_FOR_ONE(e->free_slots, e->n_free_slots, e->cap_free_slots);
     e->free_slots[e->n_free_slots++] = q->slot;
-    e->used_queues--;
+    if (!q->is_room) e->used_queues--;
     q->deleted = true;
     consumers_end(e, q);
     ROOM_FOR_ONE(e->graves, e->n_graves, e->cap_graves);
@@ -140,6 +143,7 @@ void queue_remove(struct engine *e, struct queue *q, bool record) {
 
 void queue_free(struct queue *q) {
     dedupe_free(q->dedupe);
+    present_free(q->present);
     free(q->name);
     free(q->levels);
     free(q->consumers);
@@ -191,6 +195,10 @@ enum err engine_queue_purge(struct vhost *v, const char *name, uint64_t *count, 
 }
 
 void queue_wake(struct engine *e, struct queue *q) {
+    if (q->is_room) {
+        room_wake(e, q);
+        return;
+    }
     if (list_linked(&q->dirty) && !q->awaiting) return;
     list_remove(&q->dirty);
     q->awaiting = false;

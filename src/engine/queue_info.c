@@ -45,7 +45,7 @@ bool engine_queue(struct vhost *v, const char *name, struct queue_info *out) {
 
 void engine_each_queue(struct engine *e, void (*each)(void *arg, const struct queue_info *q), void *arg) {
     for (uint32_t i = 0; i < e->n_queues; i++) {
-        if (!e->queues[i]) continue;
+        if (!e->queues[i] || e->queues[i]->is_room) continue;
         struct queue_info info = describe(e, e->queues[i]);
         each(arg, &info);
     }

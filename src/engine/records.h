@@ -92,6 +92,7 @@ bool entry_decode(struct reader *r, struct entry_record *x);
 // NULL.
 struct queue_record {
     uint32_t id, vhost;
+    bool is_room; // of the delayed exchange of that name
     const char *name;
     struct queue_options options;
 };

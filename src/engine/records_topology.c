@@ -16,6 +16,7 @@ enum {
     QUEUE_HAS_LENGTH_BYTES = 64,
     QUEUE_SINGLE_ACTIVE = 128,
     QUEUE_DEDUPE_PRESENT = 256,
+    QUEUE_ROOM = 512,
 };
 
 enum {
@@ -67,7 +68,7 @@ void queue_encode(struct buf *b, const struct queue_record *q) {
     memcpy(&multiplier, &o->retry_multiplier, sizeof multiplier);
     buf_add_u32(b, q->id);
     buf_add_u32(b, q->vhost);
-    buf_add_u32(b, queue_flags(o));
+    buf_add_u32(b, queue_flags(o) | (q->is_room ? QUEUE_ROOM : 0u));
     buf_add_u8(b, o->max_priority);
     buf_add_u8(b, (uint8_t)o->overflow);
     buf_add_u8(b, (uint8_t)o->type);
@@ -131,6 +132,7 @@ bool queue_decode(struct reader *r, uint8_t kind, struct queue_record *out) {
         out->vhost = read_u32(r);
         uint32_t flags = read_u32(r);
         queue_flags_set(o, flags);
+        out->is_room = flags & QUEUE_ROOM;
         o->max_priority = read_u8(r);
         o->overflow = read_u8(r);
         o->type = read_u8(r);

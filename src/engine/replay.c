@@ -7,6 +7,7 @@
 // After recovery every message is marked redelivered: which ones a consumer had seen is not written down. Waits
 // before a retry end early, so that a message is not overtaken by those behind it; delays do not.
 #include "engine/internal.h"
+#include "engine/present.h"
 
 enum err replay_damaged(const struct journal_record *r, struct error *err) {
     return error_set(err, ERR_CORRUPT, "segment %u, offset %u: the record of kind %u does not decode", r->ref.segment,
@@ -230,9 +231,14 @@ static void find_place(struct engine *e, struct queue *q, uint32_t h) {
     int64_t window_end = s->published_at_ms + q->options.dedupe_window_ms, wall = io_wall_ms(e->io);
     bool in_window = q->dedupe && x->named && window_end > wall;
     struct content c;
-    if ((x->timed || in_window) && stored_content(e, s, &e->scratch, &c, NULL) == ERR_OK) {
+    bool needed = x->timed || in_window || q->present || q->is_room;
+    if (needed && stored_content(e, s, &e->scratch, &c, NULL) == ERR_OK) {
         t.delay_until_ms = c.delay_until_ms;
         t.expires_ms = c.expires_ms;
+        if (q->is_room) t.delay_until_ms = room_until(&c);
+        struct value_key value;
+        if (q->present && value_key_of_message(c.properties, c.properties_length, &value))
+            present_add(q->present, &value, s->seq);
         if (in_window) dedupe_add(e, q, c.message_id, c.id_length, s->seq, now_ms(e) + (uint64_t)(window_end - wall));
     }
     if (x->aux != NONE) entry_link(e, h, ENTRY_PARKED);
@@ -252,6 +258,7 @@ static void queue_finish(struct engine *e, struct queue *q) {
         find_place(e, q, h);
     }
     if (q->dedupe) dedupe_replayed(e, q);
+    if (q->is_room) room_wake(e, q);
     queue_used(e, q);
 }
 

@@ -54,6 +54,7 @@ static enum err queue_record(struct engine *e, const struct journal_record *r, s
     q->name = memory_text(x.name);
     q->vhost = vhost_named(e, x.vhost);
     queue_set_options(e, q, &x.options);
+    if (x.is_room) room_mark(e, q);
     return ERR_OK;
 }
 
@@ -98,11 +99,11 @@ enum err replay_topology(struct engine *e, const struct journal_record *r, struc
 
 // ---- what nobody declared
 
-static void forget_queue(struct engine *e, struct queue *q) {
+static void forget_queue(struct engine *e, struct queue *q, bool record) {
     while (q->waiting.head != NONE) entry_forget(e, q->waiting.head);
     free(q->name); // another queue may have the name by now
     q->name = NULL;
-    queue_remove(e, q, false);
+    queue_remove(e, q, record);
 }
 
 // One of the same name may be declared again: bindings of the former one are not its.
@@ -118,7 +119,7 @@ static void forget_exchanges(struct vhost *v) {
 void replay_undeclared(struct engine *e) {
     for (uint32_t i = 0; i < e->n_queues; i++) {
         struct queue *q = e->queues[i];
-        if (q && !(q->declared && q->vhost->declared)) forget_queue(e, q);
+        if (q && !(q->declared && q->vhost->declared)) forget_queue(e, q, false);
     }
     uint32_t kept = 0;
     for (uint32_t i = 0; i < e->n_vhosts; i++) {
@@ -129,8 +130,11 @@ void replay_undeclared(struct engine *e) {
     }
     e->n_vhosts = kept;
     for (uint32_t i = 0; i < e->n_vhosts; i++) vhost_name_put(e, e->vhosts[i]);
-    for (uint32_t i = 0; i < e->n_queues; i++)
-        if (e->queues[i]) queue_name_put(e->queues[i]);
+    for (uint32_t i = 0; i < e->n_queues; i++) {
+        struct queue *q = e->queues[i];
+        if (q && !q->is_room) queue_name_put(q);
+        if (q && q->is_room && !room_attach(q)) forget_queue(e, q, true);
+    }
 }
 
 // ---- bindings begin to lead

@@ -40,7 +40,7 @@ static void a_retry_waits_with_full_jitter_and_comes_to_its_old_place(void **sta
     assert_true(engine_next_deadline(r->engine) <= before + 1000000000);
     engine_dispatch(r->engine);
     EXPECT(r, "a", "b"); // it does not hold up the others
-    rig_settle(r, 1, SETTLE_REQUEUE, NULL);
+    rig_settle(r, 1, SETTLE_RETURN, NULL);
     rig_leave(&t);
     rig_advance(r, 1000);
     rig_take(r, &t, "q", (struct consumer_options){0});

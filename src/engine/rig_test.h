@@ -16,7 +16,9 @@ struct seen {
     uint64_t tag;
     uint32_t attempt, body_length;
     uint8_t priority;
-    bool redelivered;
+    bool redelivered, counted;
+    uint8_t properties[1500];
+    uint32_t properties_length;
     struct session *session;
 };
 
@@ -57,6 +59,11 @@ static inline void rig_deliver(void *arg, const struct delivery *d) {
     s->body_length = d->body_length;
     s->priority = d->priority;
     s->redelivered = d->redelivered;
+    s->counted = d->counted;
+    if (d->properties_length <= sizeof s->properties) {
+        if (d->properties_length) memcpy(s->properties, d->properties, d->properties_length);
+        s->properties_length = d->properties_length;
+    }
     s->session = t->session;
     if (t->ack) assert_int_equal(engine_settle(t->session, d->tag, false, SETTLE_ACK, NULL, NULL), ERR_OK);
 }

@@ -24,7 +24,7 @@ void engine_session_free(struct session *s) {
     struct engine *e = s->engine;
     for (uint32_t i = s->n; i-- > s->first;) {
         uint32_t h = s->held[i].entry == NONE ? NONE : held_take(s, i);
-        if (h != NONE) give_back(e, h);
+        if (h != NONE) give_back_failed(e, h);
     }
     for (struct list_node *at; (at = list_first(&s->consumers));) engine_cancel(LIST_ITEM(at, struct consumer, node));
     release(s);

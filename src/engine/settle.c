@@ -21,15 +21,30 @@ static uint32_t backoff_of(struct engine *e, const struct queue *q, const struct
     return q->options.retry_delay_ms ? backoff_delay(&q->backoff, e->io, (uint32_t)(x->attempts - 1), 0) : 0;
 }
 
-static void retry(struct engine *e, uint32_t h, const char *reason) {
+// True: that was the last, and it is dealt with.
+static bool attempts_spent(struct engine *e, uint32_t h, const char *reason) {
     struct entry *x = entry_at(e, h);
     struct queue *q = entry_queue(e, x);
     attempt_failed(x);
-    if (q->options.delivery_limit && x->attempts >= q->options.delivery_limit) {
-        if (!q->options.dead_letter_exchange && q->options.park) entry_park(e, h, reason);
-        else entry_dead(e, h, DEAD_ATTEMPTS);
-        return;
+    if (!q->options.delivery_limit || x->attempts < q->options.delivery_limit) return false;
+    if (!q->options.dead_letter_exchange && q->options.park) entry_park(e, h, reason);
+    else entry_dead(e, h, DEAD_ATTEMPTS);
+    return true;
+}
+
+// Its consumer went away with it. It does not wait: that may have been an orderly stop.
+void give_back_failed(struct engine *e, uint32_t h) {
+    if (entry_queue(e, entry_at(e, h))->options.delivery_limit) {
+        if (attempts_spent(e, h, "its consumer went away")) return;
+        state_note(e, h);
     }
+    give_back(e, h);
+}
+
+static void retry(struct engine *e, uint32_t h, const char *reason) {
+    struct entry *x = entry_at(e, h);
+    struct queue *q = entry_queue(e, x);
+    if (attempts_spent(e, h, reason)) return;
     state_note(e, h);
     uint32_t delay = backoff_of(e, q, x);
     if (delay == 0) {
@@ -69,7 +84,11 @@ static void settle_entry(struct engine *e, uint32_t h, enum settle how, const ch
         entry_finish(e, h, true);
         break;
     case SETTLE_RETRY: retry(e, h, reason); break;
-    case SETTLE_REQUEUE: give_back(e, h); break;
+    case SETTLE_REQUEUE:
+        if (q->options.delivery_limit || q->options.retry_delay_ms) retry(e, h, reason ? reason : "given back");
+        else give_back(e, h);
+        break;
+    case SETTLE_RETURN: give_back(e, h); break;
     case SETTLE_REJECT: entry_dead(e, h, DEAD_REJECTED); break;
     case SETTLE_PARK:
         attempt_failed(entry_at(e, h));
@@ -92,7 +111,7 @@ enum err engine_settle(struct session *s, uint64_t tag, bool multiple, enum sett
     uint32_t at = all ? s->n : held_find(s, tag);
     if (at == NONE) return not_held(tag, err);
     uint32_t first = multiple ? s->first : at, end = all ? at : at + 1;
-    bool backwards = how == SETTLE_REQUEUE || how == SETTLE_RETRY;
+    bool backwards = how == SETTLE_REQUEUE || how == SETTLE_RETRY || how == SETTLE_RETURN;
     for (uint32_t i = 0; i < end - first; i++) settle_one(s, backwards ? end - 1 - i : first + i, how, reason);
     held_squeeze(s);
     if (!had_room) session_wake(s);

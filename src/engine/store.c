@@ -1,6 +1,7 @@
 // Messages and their bytes. A body is stored once however many queues hold it, and stays in memory only while
 // there is room: the journal has it anyway.
 #include "engine/internal.h"
+#include "engine/present.h"
 
 // What a block holds follows from the lengths in its head.
 static uint32_t block_size(const uint8_t *block) {
@@ -117,6 +118,7 @@ void entry_finish(struct engine *e, uint32_t h, bool record) {
     uint32_t stored = x->stored;
     struct stored *s = stored_at(e, stored);
     if (q->dedupe && !e->replaying) dedupe_settled(e, q, s->seq);
+    if (q->present) present_remove(q->present, s->seq);
     if (record && x->recorded) settle_note(e, s, q->id);
     timers_stop(e, &x->timer);
     if (x->state == ENTRY_PARKED) parking_free(e, x->aux);

@@ -64,9 +64,10 @@ static void entry_due(struct engine *e, const struct timer *t, uint64_t now) {
         return;
     }
     if (t->expires_ms <= now) {
-        if (stored_visible(e, stored_at(e, x->stored))) entry_dead(e, t->handle, DEAD_EXPIRED);
-        else // it has a right to be offered once
+        bool to_be_offered = x->state == ENTRY_READY && list_linked(&q->dirty); // it has a right to that once
+        if (to_be_offered || !stored_visible(e, stored_at(e, x->stored)))
             timers_set(e, TIMER_ENTRY, t->handle, now + 1, t->expires_ms);
+        else entry_dead(e, t->handle, DEAD_EXPIRED);
         return;
     }
     if (t->expires_ms == UINT64_MAX) timers_stop(e, &x->timer);

@@ -5,9 +5,8 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "engine/engine.h"
+#include "engine/recent.h"
 #include "engine/topic_trie.h"
-
-#include <stddef.h>
 
 struct queue;
 
@@ -30,13 +29,13 @@ struct binding {
     struct queue *queue;     // where it leads: to a queue, or
     struct exchange *target; // to an exchange
     bool attached;           // false only while replaying
-    uint32_t pin;            // NONE: not durable
+    uint32_t weight;         // consistent hash
+    uint64_t seed;
+    uint32_t pin; // NONE: not durable
     uint32_t arguments_length;
     const uint8_t *arguments; // behind the key
-    const void *ends[2];      // with key and arguments: what it is, by which engine.bindings knows it
     char key[];
 };
-_Static_assert(offsetof(struct binding, key) == offsetof(struct binding, ends) + 2 * sizeof(void *), "they touch");
 
 struct exchange {
     struct vhost *vhost;
@@ -50,6 +49,8 @@ struct exchange {
     struct list incoming;    // of other exchanges, to it
     struct map by_key;       // direct: key -> first binding
     struct topic_trie *trie; // topic
+    struct recent *recent;   // of a deduplicating one
+    struct queue *room;      // of a delayed one (delayed.c)
     uint64_t visit;          // the last message that came by: it passes an exchange once
     uint64_t published_in, published_out;
 };
@@ -86,5 +87,7 @@ struct binding *binding_find(struct exchange *x, const struct queue *q, const st
 // ---- route.c
 // Fills engine.route with the queues that a message of these keys goes to, each once.
 void route(struct engine *e, struct exchange *x, const struct message *m);
+// That message was taken: the deduplicating exchanges it passed remember its value.
+void route_taken(struct engine *e, const struct message *m);
 
 #endif

@@ -259,12 +259,20 @@ void consumer_add(struct world *w, int queue, const struct consumer_options *o, 
     }
 }
 
+static void attempt_failed(struct world *w, uint32_t number, int queue) {
+    struct entry_model *x = &w->model.messages[number].in[queue];
+    model_attempts(x, (uint16_t)(x->attempts + 1));
+    model_change(&w->model, number, queue, queue == Q_RETRY && x->attempts >= 3 ? PARKED : HERE);
+}
+
 void consumer_end(struct world *w, struct slot *s) {
     uint32_t kept = 0;
+    if (s->census) engine_settle(s->session, 0, true, SETTLE_RETURN, NULL, NULL);
     for (uint32_t i = 0; i < w->n_held; i++) {
         struct held_delivery h = w->held[i];
         struct entry_model *x = &w->model.messages[h.message].in[s->queue];
         if (h.slot != s) w->held[kept++] = h;
+        else if (x->now == HELD && s->queue == Q_RETRY) attempt_failed(w, h.message, Q_RETRY);
         else if (x->now == HELD) x->now = HERE;
     }
     w->n_held = kept;
@@ -288,11 +296,12 @@ static void settled(struct world *w, uint32_t number, int queue, enum settle how
     struct entry_model *x = &m->messages[number].in[queue];
     switch (how) {
     case SETTLE_ACK: model_change(m, number, queue, GONE); break;
-    case SETTLE_REQUEUE: x->now = HERE; break;
-    case SETTLE_RETRY:
-        model_attempts(x, (uint16_t)(x->attempts + 1));
-        model_change(m, number, queue, queue == Q_RETRY && x->attempts >= 3 ? PARKED : HERE);
+    case SETTLE_RETURN: x->now = HERE; break;
+    case SETTLE_REQUEUE:
+        if (queue == Q_RETRY) attempt_failed(w, number, queue);
+        else x->now = HERE;
         break;
+    case SETTLE_RETRY: attempt_failed(w, number, queue); break;
     case SETTLE_PARK:
         model_attempts(x, (uint16_t)(x->attempts + 1));
         model_change(m, number, queue, PARKED);
@@ -307,7 +316,7 @@ static void settled(struct world *w, uint32_t number, int queue, enum settle how
 void settle_one(struct world *w, uint32_t at, enum settle how) {
     struct held_delivery h = w->held[at];
     w->held[at] = w->held[--w->n_held];
-    enum settle really = w->sabotage == SABOTAGE_DROP_SETTLE && how == SETTLE_ACK ? SETTLE_REQUEUE : how;
+    enum settle really = w->sabotage == SABOTAGE_DROP_SETTLE && how == SETTLE_ACK ? SETTLE_RETURN : how;
     struct error e;
     world_say(w, "  settle %u of %s: %d", h.message, queue_names[h.slot->queue], how);
     if (w->model.messages[h.message].in[h.slot->queue].twice && how != SETTLE_ACK) how = really = SETTLE_ACK;
