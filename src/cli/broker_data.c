@@ -161,12 +161,18 @@ static void put_user(struct broker_files *f, const char *name, const json_t *use
     free(tags);
 }
 
+// RabbitMQ's files have it in "metadata" as well, or there alone.
+static const json_t *either(const json_t *vhost, const char *key) {
+    const json_t *own = json_object_get(vhost, key);
+    return own != NULL ? own : json_object_get(json_object_get(vhost, "metadata"), key);
+}
+
 static void put_vhost(struct broker_files *f, const char *name, const json_t *vhost) {
-    const json_t *given = json_object_get(vhost, "tags");
-    char *tags = given != NULL ? broker_tags(given) : NULL;
+    const json_t *tags_given = either(vhost, "tags");
+    char *tags = tags_given != NULL ? broker_tags(tags_given) : NULL;
     struct access_vhost_info info = {
         .name = name,
-        .description = json_string_value(json_object_get(vhost, "description")),
+        .description = json_string_value(either(vhost, "description")),
         .tags = tags,
         .tracing = json_is_true(json_object_get(vhost, "tracing")),
     };

@@ -136,7 +136,7 @@ def test_rabbitmqs_file_is_taken_and_what_is_left_out_is_told(place, tmp_path):
         "users": [{"name": "old", "password_hash": hash_of_test12, "tags": "administrator,x",
                    "hashing_algorithm": "rabbit_password_hashing_sha256", "limits": {}},
                   {"name": "unnamed", "password_hash": hash_of_test12, "tags": []}],
-        "vhosts": [{"name": "shop", "metadata": {"description": "", "tags": []}}],
+        "vhosts": [{"name": "shop", "metadata": {"description": "Orders", "tags": ["a", "b"]}}],
         "permissions": [{"user": "old", "vhost": "shop", "configure": ".*", "write": ".*", "read": ".*"}],
         "policies": [{"vhost": "/", "name": "ha", "pattern": ".*", "definition": {}}],
         "queues": [{"name": "q", "vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}],
@@ -147,6 +147,7 @@ def test_rabbitmqs_file_is_taken_and_what_is_left_out_is_told(place, tmp_path):
     users = {u["name"]: u for u in place.export()["users"]}
     assert users["old"]["password_hash"] == users["unnamed"]["password_hash"] == hash_of_test12
     assert users["unnamed"]["hashing_algorithm"] == "rabbit_password_hashing_sha256"
+    assert {"name": "shop", "description": "Orders", "tags": "a,b"} in place.objects("vhost", "list")
     assert users["old"]["tags"] == ["administrator", "x"]
 
 
