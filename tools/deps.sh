@@ -14,7 +14,7 @@ build=(gcc libc6-dev make meson ninja-build pkg-config python3
     libssl-dev libcurl4-openssl-dev)
 check=(libcmocka-dev python3-pytest)
 full=(clang libclang-rt-14-dev llvm clang-tidy clang-format
-    python3-websockets python3-requests python3-jsonschema python3-yaml python3-aiohttp
+    python3-websockets python3-requests python3-jsonschema python3-yaml python3-aiohttp python3-pika
     chromium chromium-driver python3-selenium)
 
 case "${1:-build}" in

@@ -74,6 +74,7 @@ static void on_hash(struct hash_job *j) {
 // In a definitions file there are many users.
 static enum err name_user(const char *name, struct error *e) {
     struct error inner = *e;
+    if (*name == '\0') return inner.code;
     return error_field(e, inner.field, "of user %.60s: %s", name, inner.text);
 }
 

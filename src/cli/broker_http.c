@@ -107,8 +107,10 @@ static enum err verdict(struct broker_web *w, long status, const json_t *answer,
     const char *reason = reason_of(answer, status, text, sizeof text);
     switch (status) {
     case 401:
-        return error_set(e, ERR_UNAUTHORIZED,
-                         "%.60s does not let %.60s in, or not do this (%.60s): --user and --password-file say who",
+        // RabbitMQ's way of saying it, and ours
+        if (strcmp(reason, "Not_Authorized") == 0 || strcmp(reason, "Login failed") == 0)
+            reason = "name or password is wrong";
+        return error_set(e, ERR_UNAUTHORIZED, "%.60s refuses %.60s: %.60s; --user and --password-file say who asks",
                          c->server, c->user, reason);
     case 403: return error_set(e, ERR_FORBIDDEN, "%.60s may not do this: %.120s", c->user, reason);
     case 404: return error_set(e, ERR_NOT_FOUND, "there is no %.200s", what);

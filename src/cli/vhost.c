@@ -40,7 +40,7 @@ static enum err add(const struct broker_command *c, struct broker *b, char **wor
     enum err err = broker_call(b, "PUT", (const char *[]){"vhosts", words[0], NULL}, body, &answer, e);
     json_decref(answer);
     json_decref(body);
-    if (err == ERR_OK) broker_done(c, json_pack("{s:s}", "name", words[0]), "%s is there", words[0]);
+    if (err == ERR_OK) broker_done(c, json_pack("{s:s}", "name", words[0]), "%s is added", words[0]);
     return err;
 }
 

@@ -116,7 +116,7 @@ def test_definitions_go_there_and_come_back_unchanged(api, tmp_path):
 
 
 @pytest.mark.parametrize("status, answer, said", [
-    (401, {"error": "not_authorised", "reason": "Login failed"}, ["guest", "Login failed", "--password-file"]),
+    (401, {"error": "not_authorised", "reason": "Login failed"}, ["guest", "password is wrong", "--password-file"]),
     (403, {"error": "forbidden", "reason": "Not administrator user"}, ["guest may not do this", "Not administrator"]),
     (404, {"error": "Object Not Found", "reason": "Not Found"}, ["there is no user ann"]),
     (400, {"error": "bad_request", "reason": "a sentence"}, ["a sentence"]),
