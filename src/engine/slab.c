@@ -3,9 +3,12 @@
 #include "base/assert.h"
 #include "engine/memory.h"
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define TRIM_EVERY (32u << 20)
 
 void slab_init(struct slab *s, uint32_t item_size) {
     ASSERT(item_size >= sizeof(uint32_t));
@@ -62,6 +65,14 @@ uint32_t slab_new(struct slab *s) {
     return at * SLAB_CHUNK + i;
 }
 
+// free() keeps what lies below something that is in use.
+static void give_back(struct slab *s) {
+    s->freed += (uint64_t)s->item_size * SLAB_CHUNK;
+    if (s->freed < TRIM_EVERY) return;
+    s->freed = 0;
+    malloc_trim(0);
+}
+
 void slab_free(struct slab *s, uint32_t handle) {
     uint32_t at = handle / SLAB_CHUNK, i = handle % SLAB_CHUNK;
     ASSERT(at < s->n);
@@ -75,6 +86,7 @@ void slab_free(struct slab *s, uint32_t handle) {
     if (c->used > 0 || alone) return;
     open_remove(s, at);
     free(c->items);
+    give_back(s);
     *c = (struct slab_chunk){.next = s->vacant};
     s->vacant = at;
 }

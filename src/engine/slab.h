@@ -18,6 +18,7 @@ struct slab {
     uint32_t open;   // first chunk with room
     uint32_t vacant; // first chunk number without memory
     uint32_t n, cap;
+    uint64_t freed; // bytes, since the system was last given back what is free
     struct slab_chunk *chunks;
 };
 
