@@ -34,8 +34,9 @@ MAY_INCLUDE = {
 
 # Library header -> the files under src/ that may know it.
 LIBRARY_HOMES = {
-    "uv.h": r"base/loop(_test)?\.c|database/.*|datastore/.*|http/.*|amqp/(server|listener|socket|tls)\w*\.[ch]|client/.*|cli/.*",
+    "uv.h": r"base/loop(_test)?\.c|database/.*|datastore/.*|http/.*|amqp/(server|listener|socket|tls)\w*\.[ch]|management/door\.c|client/.*|cli/.*",
     "pcre2.h": r"access/.*",
+    "microhttpd.h": r"management/(door|call)\.c",
     "libwebsockets.h": r"http/.*|client/.*",
     "sqlite3.h": r"database/sqlite\w*\.[ch]|database/\w+_test\.c|client/store\w*\.[ch]|client/\w+_test\.c",
     "libpq-fe.h": r"database/postgres\w*\.[ch]",

@@ -54,7 +54,7 @@ class Server:
         env.pop("BARID_CRASH_AT", None)
         if crash:
             env["BARID_CRASH_AT"] = crash
-        self.process = subprocess.Popen([BARID, "serve", "--data", self.data, "--http", f"127.0.0.1:{self.port}", "--amqp", "off"],
+        self.process = subprocess.Popen([BARID, "serve", "--data", self.data, "--http", f"127.0.0.1:{self.port}", "--amqp", "off", "--management", "off"],
                                         stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, env=env, text=True)
         for line in self.process.stdout:
             if line.strip().startswith("open"):

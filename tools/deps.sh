@@ -11,7 +11,7 @@ set -euo pipefail
 build=(gcc libc6-dev make meson ninja-build pkg-config python3
     libuv1-dev libwebsockets-dev libwebsockets-evlib-uv libsqlite3-dev libjansson-dev libsodium-dev libxxhash-dev
     libpcre2-dev
-    libssl-dev libcurl4-openssl-dev)
+    libssl-dev libcurl4-openssl-dev libmicrohttpd-dev)
 check=(libcmocka-dev python3-pytest)
 full=(clang libclang-rt-14-dev llvm clang-tidy clang-format
     python3-websockets python3-requests python3-jsonschema python3-yaml python3-aiohttp python3-pika

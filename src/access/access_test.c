@@ -112,6 +112,8 @@ static void a_put_keeps_what_it_does_not_name(void **state) {
     assert_int_equal(rig_user(&r, "ann", "secret", "monitoring"), ERR_OK);
     assert_int_equal(rig_user(&r, "ann", "changed", NULL), ERR_OK);
     assert_string_equal(access_user(r.access, "ann")->tags, "monitoring");
+    rig_restart(&r);
+    assert_string_equal(access_user(r.access, "ann")->tags, "monitoring");
     access_user_put(r.access, &(struct access_user_put){.name = "ann", .keep_password = true, .tags = ""}, rig_done,
                     &r);
     assert_int_equal(rig_wait(&r, 1), ERR_OK);

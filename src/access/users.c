@@ -122,16 +122,11 @@ void access_user_put(struct access *a, const struct access_user_put *p, access_d
 // ---- delete ---------------------------------------------------------------------------------------------
 
 static enum err delete_run(struct db *db, struct change *c) {
-    static struct db_sql permissions = {.text = "delete from broker_permission where user_name = ?1"};
-    static struct db_sql user = {.text = "delete from broker_user where name = ?1"};
+    static struct db_sql delete = {.text = "delete from broker_user where name = ?1"}; // permissions cascade
     struct user_change *u = (struct user_change *)c;
-    struct db_stmt *s = db_prepare(db, &permissions);
+    struct db_stmt *s = db_prepare(db, &delete);
     db_bind_text(s, 1, u->name);
     enum err err = db_run(s);
-    if (err != ERR_OK) return err;
-    s = db_prepare(db, &user);
-    db_bind_text(s, 1, u->name);
-    err = db_run(s);
     if (err == ERR_OK && db_changes(db) == 0)
         err = error_set(db_error(db), ERR_NOT_FOUND, "there is no user %.100s", u->name);
     return err;

@@ -79,16 +79,11 @@ void access_vhost_put(struct access *a, const struct access_vhost_info *info, ac
 }
 
 static enum err vhost_delete_run(struct db *db, struct change *c) {
-    static struct db_sql permissions = {.text = "delete from broker_permission where vhost_name = ?1"};
-    static struct db_sql vhost = {.text = "delete from broker_vhost where name = ?1"};
+    static struct db_sql delete = {.text = "delete from broker_vhost where name = ?1"}; // permissions cascade
     struct vhost_change *v = (struct vhost_change *)c;
-    struct db_stmt *s = db_prepare(db, &permissions);
+    struct db_stmt *s = db_prepare(db, &delete);
     db_bind_text(s, 1, v->name);
     enum err err = db_run(s);
-    if (err != ERR_OK) return err;
-    s = db_prepare(db, &vhost);
-    db_bind_text(s, 1, v->name);
-    err = db_run(s);
     if (err == ERR_OK && db_changes(db) == 0)
         err = error_set(db_error(db), ERR_NOT_FOUND, "there is no virtual host %.100s", v->name);
     return err;

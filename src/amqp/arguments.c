@@ -223,7 +223,7 @@ static bool plain_type(struct view name, enum exchange_type *out) {
 }
 
 static enum err unknown_type(struct error *e, struct view type) {
-    return error_set(e, ERR_UNSUPPORTED, "unknown exchange type '%.*s'", (int)(type.length > 128 ? 128 : type.length),
+    return error_set(e, ERR_INVALID, "unknown exchange type '%.*s'", (int)(type.length > 128 ? 128 : type.length),
                      (const char *)type.data);
 }
 

@@ -2,7 +2,7 @@
 // with RabbitMQ's texts. Arguments that mean nothing here (x-queue-mode, x-queue-version, x-queue-leader-locator …) are
 // kept to be shown.
 //
-// An error is ERR_INVALID (406 PRECONDITION_FAILED), or ERR_UNSUPPORTED for an exchange type that is not known.
+// An error is ERR_INVALID: 406 PRECONDITION_FAILED.
 #ifndef BARID_AMQP_ARGUMENTS_H
 #define BARID_AMQP_ARGUMENTS_H
 

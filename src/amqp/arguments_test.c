@@ -150,7 +150,7 @@ static void exchange_types_are_known_by_name(void **state) {
         assert_false(a.options.delayed);
     }
     struct exchange_arguments a;
-    assert_int_equal(read_exchange(&a, "x-unknown"), ERR_UNSUPPORTED);
+    assert_int_equal(read_exchange(&a, "x-unknown"), ERR_INVALID);
     assert_string_equal(e.text, "unknown exchange type 'x-unknown'");
 }
 

@@ -43,6 +43,8 @@ struct channel_basic {
     struct channel *channel;
     struct map consumers; // by tag
     struct list consumer_list;
+    struct list ended; // consumers whose queue this channel deletes just now: told after delete-ok
+    bool deleting;
     uint32_t n_consumers;
     uint32_t prefetch;        // for consumers to come
     uint32_t global_prefetch; // of all
@@ -76,6 +78,9 @@ void on_get(struct channel *ch, const struct basic_get *g);
 void consumer_deliver(void *arg, const struct delivery *d); // deliver_fn, the channel
 void consumer_ended(void *arg, void *consumer_arg);         // ended_fn
 void consumer_remove(struct channel_consumer *c);
+// Consumers of a queue that this channel deletes are told after the answer, as clients of RabbitMQ expect.
+void consumers_hold_ended(struct channel *ch);
+void consumers_tell_ended(struct channel *ch);
 // The steps of basic.consume that direct reply-to has too. False, NULL: the connection has ended.
 bool consumer_may_begin(struct channel *ch, struct view tag);
 struct channel_consumer *consumer_begin(struct channel *ch, const struct basic_consume *c);

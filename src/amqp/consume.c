@@ -14,6 +14,7 @@ void consumers_init(struct channel *ch) {
     struct io *io = ch->connection->amqp->o.io;
     map_init(&ch->basic->consumers, io_random_u64(io));
     list_init(&ch->basic->consumer_list);
+    list_init(&ch->basic->ended);
 }
 
 void consumers_release(struct channel *ch) {
@@ -42,12 +43,16 @@ static struct channel_consumer *consumer_add(struct channel *ch, struct view tag
     return c;
 }
 
-void consumer_remove(struct channel_consumer *c) {
+static void forget(struct channel_consumer *c) {
     struct channel *ch = c->channel;
     map_remove(&ch->basic->consumers, c->tag, c->tag_length);
     list_remove(&c->of_channel);
     ch->basic->n_consumers--;
     ch->connection->amqp->stats.consumers--;
+}
+
+void consumer_remove(struct channel_consumer *c) {
+    forget(c);
     free(c);
 }
 
@@ -136,14 +141,41 @@ void on_cancel(struct channel *ch, const struct basic_cancel *c) {
     if (!c->no_wait) channel_send(ch, &ok);
 }
 
+// ---- consumers that end with their queue
+
+static bool wants_to_know(const struct channel *ch) {
+    return ch->connection->client_cancel_notify && !ch->closed && !ch->close_sent && !ch->connection->closing;
+}
+
+static struct method cancel_of(const struct channel_consumer *c) {
+    return (struct method){.id = METHOD_BASIC_CANCEL,
+                           .basic_cancel = {.consumer_tag = view_of(c->tag), .no_wait = true}};
+}
+
 void consumer_ended(void *arg, void *consumer_arg) {
     struct channel *ch = arg;
     struct channel_consumer *gone = consumer_arg;
-    const struct method cancel = {.id = METHOD_BASIC_CANCEL,
-                                  .basic_cancel = {.consumer_tag = view_of(gone->tag), .no_wait = true}};
-    if (ch->connection->client_cancel_notify && !ch->closed && !ch->close_sent && !ch->connection->closing)
-        channel_send(ch, &cancel);
-    consumer_remove(gone);
+    const struct method cancel = cancel_of(gone);
+    forget(gone);
+    if (ch->basic->deleting) {
+        list_push_back(&ch->basic->ended, &gone->of_channel);
+        return;
+    }
+    if (wants_to_know(ch)) channel_send(ch, &cancel);
+    free(gone);
+}
+
+void consumers_hold_ended(struct channel *ch) { ch->basic->deleting = true; }
+
+void consumers_tell_ended(struct channel *ch) {
+    struct list_node *at;
+    ch->basic->deleting = false;
+    while ((at = list_pop_front(&ch->basic->ended)) != NULL) {
+        struct channel_consumer *gone = LIST_ITEM(at, struct channel_consumer, of_channel);
+        const struct method cancel = cancel_of(gone);
+        if (wants_to_know(ch)) channel_send_durable(ch, &cancel); // behind the answer, which waits likewise
+        free(gone);
+    }
 }
 
 // ---- deliveries

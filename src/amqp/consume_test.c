@@ -107,6 +107,14 @@ static void a_consumer_is_told_that_its_queue_is_gone(void **state) {
     house_run(h);
     DO(h, QUEUE_DELETE, queue_delete, .queue = Q("q"), .no_wait = true);
     house_expect(h, "basic.cancel t\n");
+    queue(h, "q");
+    consume(h, "q", "t");
+    DO(h, QUEUE_DELETE, queue_delete, .queue = Q("q"));
+    house_expect(h, "queue.delete-ok 0\nbasic.cancel t\n"); // in this order
+    queue(h, "q");
+    consume(h, "q", "t");
+    DO_OTHER(h, QUEUE_DELETE, queue_delete, .queue = Q("q"));
+    house_expect(h, "basic.cancel t\nother queue.delete-ok 0\n");
     assert_int_equal(h->amqp.stats.consumers, 0);
 }
 

@@ -40,10 +40,6 @@ static void declare(struct channel *ch, const struct exchange_declare *d) {
     struct vhost *vhost = ch->connection->vhost;
     if (!name_read(ch, METHOD_EXCHANGE_DECLARE, name, d->exchange)) return;
     enum err err = exchange_arguments(&a, d->type, d->arguments, name, vhost_name(vhost), &e);
-    if (err == ERR_UNSUPPORTED) {
-        connection_error(ch->connection, REPLY_COMMAND_INVALID, METHOD_EXCHANGE_DECLARE, "%s", e.text);
-        return;
-    }
     if (!not_default(ch, METHOD_EXCHANGE_DECLARE, name) ||
         !may(ch, METHOD_EXCHANGE_DECLARE, ACCESS_CONFIGURE, "exchange", name))
         return;
@@ -59,7 +55,7 @@ static void declare(struct channel *ch, const struct exchange_declare *d) {
     else answer(ch, d->no_wait, METHOD_EXCHANGE_DECLARE_OK);
 }
 
-static void delete (struct channel *ch, const struct exchange_delete *d) {
+static void delete_exchange(struct channel *ch, const struct exchange_delete *d) {
     char name[NAME_SIZE];
     struct error e = {0};
     struct vhost *vhost = ch->connection->vhost;
@@ -107,7 +103,7 @@ void on_exchange(struct channel *ch, const struct command *c) {
         if (m->exchange_declare.passive) declare_passive(ch, &m->exchange_declare);
         else declare(ch, &m->exchange_declare);
         break;
-    case METHOD_EXCHANGE_DELETE: delete (ch, &m->exchange_delete); break;
+    case METHOD_EXCHANGE_DELETE: delete_exchange(ch, &m->exchange_delete); break;
     case METHOD_EXCHANGE_BIND: bind(ch, &m->exchange_bind); break;
     case METHOD_EXCHANGE_UNBIND: unbind(ch, &m->exchange_unbind); break;
     default: connection_error(ch->connection, REPLY_COMMAND_INVALID, m->id, "unimplemented method");

@@ -141,24 +141,28 @@ static bool may_delete(struct channel *ch, const struct queue_delete *d, const s
     return true;
 }
 
-static void delete (struct channel *ch, const struct queue_delete *d) {
+static bool delete_there(struct channel *ch, const struct queue_delete *d, const char *name, uint64_t *deleted) {
+    struct error e = {0};
+    enum err err = engine_queue_delete(ch->connection->vhost, name, d->if_unused, d->if_empty, deleted, &e);
+    if (err != ERR_OK) channel_fail(ch, METHOD_QUEUE_DELETE, &e);
+    return err == ERR_OK;
+}
+
+static void delete_queue(struct channel *ch, const struct queue_delete *d) {
     char name[NAME_SIZE];
     struct queue_info info;
-    struct error e = {0};
     uint64_t deleted = 0;
     if (!queue_name_read(ch, METHOD_QUEUE_DELETE, name, d->queue) ||
         !may(ch, METHOD_QUEUE_DELETE, ACCESS_CONFIGURE, "queue", name))
         return;
-    if (engine_queue(ch->connection->vhost, name, &info)) {
-        if (!may_delete(ch, d, &info)) return;
-        enum err err = engine_queue_delete(ch->connection->vhost, name, d->if_unused, d->if_empty, &deleted, &e);
-        if (err != ERR_OK) {
-            channel_fail(ch, METHOD_QUEUE_DELETE, &e);
-            return;
-        }
+    bool there = engine_queue(ch->connection->vhost, name, &info);
+    if (there && !may_delete(ch, d, &info)) return;
+    consumers_hold_ended(ch);
+    if ((!there || delete_there(ch, d, name, &deleted)) && !d->no_wait) {
+        const struct method ok = {.id = METHOD_QUEUE_DELETE_OK, .queue_delete_ok = {.message_count = count(deleted)}};
+        channel_send_durable(ch, &ok);
     }
-    const struct method ok = {.id = METHOD_QUEUE_DELETE_OK, .queue_delete_ok = {.message_count = count(deleted)}};
-    if (!d->no_wait) channel_send_durable(ch, &ok);
+    consumers_tell_ended(ch);
 }
 
 void on_queue(struct channel *ch, const struct command *c) {
@@ -171,7 +175,7 @@ void on_queue(struct channel *ch, const struct command *c) {
     case METHOD_QUEUE_BIND: bind(ch, &m->queue_bind); break;
     case METHOD_QUEUE_UNBIND: unbind(ch, &m->queue_unbind); break;
     case METHOD_QUEUE_PURGE: purge(ch, &m->queue_purge); break;
-    case METHOD_QUEUE_DELETE: delete (ch, &m->queue_delete); break;
+    case METHOD_QUEUE_DELETE: delete_queue(ch, &m->queue_delete); break;
     default: connection_error(ch->connection, REPLY_COMMAND_INVALID, m->id, "unimplemented method");
     }
 }

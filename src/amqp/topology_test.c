@@ -25,10 +25,10 @@ static void an_exchange_that_is_not_there_is_not_found(void **state) {
     house_expect(h, "channel 404 exchange.declare: no exchange 'x' in vhost '/'\n");
 }
 
-static void an_unknown_type_ends_the_connection(void **state) {
+static void an_unknown_type_ends_the_channel(void **state) {
     struct house *h = *state;
     DO(h, EXCHANGE_DECLARE, exchange_declare, .exchange = Q("x"), .type = Q("odd"));
-    house_expect(h, "connection 503 exchange.declare: unknown exchange type 'odd'\n");
+    house_expect(h, "channel 406 exchange.declare: unknown exchange type 'odd'\n");
 }
 
 static void an_exchange_with_other_properties_is_told(void **state) {
@@ -298,7 +298,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(an_exchange_is_declared_and_again_and_passively),
         TEST(an_exchange_that_is_not_there_is_not_found),
-        TEST(an_unknown_type_ends_the_connection),
+        TEST(an_unknown_type_ends_the_channel),
         TEST(an_exchange_with_other_properties_is_told),
         TEST(reserved_and_default_exchanges_are_refused),
         TEST(an_exchange_in_use_is_not_deleted_if_unused),

@@ -5,7 +5,7 @@
 //
 // On the embedded bus an event goes to the topic exchange "barid.events" with its topic as routing key; a
 // group is the durable queue "barid.<group>" bound with the topic pattern. So anyone may bind a queue of
-// their own to the same exchange (over AMQP, from the next version on).
+// their own to the same exchange over AMQP; the header "key" of a message has the event's key.
 #ifndef BARID_BUS_BUS_H
 #define BARID_BUS_BUS_H
 
@@ -53,7 +53,7 @@ enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *
 
 struct bus_subscribe_options {
     const char *group;
-    const char *pattern;   // topic pattern, "message_send" or "message_*"-like AMQP "#"
+    const char *pattern;   // AMQP's topic pattern; a * in a longer word is any letters: "message_*"
     uint32_t prefetch;     // 0: 256
     uint32_t max_attempts; // then parked; 0: 3
     // Many events of a key may be with the handlers at once, handed over in order; one that is retried may be

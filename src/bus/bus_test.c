@@ -5,6 +5,7 @@
 #include "base/loop.h"
 #include "bus/bus.h"
 #include "engine/engine.h"
+#include "wire/properties.h"
 
 #include <ftw.h>
 #include <unistd.h>
@@ -299,6 +300,71 @@ static void a_handler_may_leave_inside_its_call(void **state) {
     assert_string_equal(next.got[1].body, "b");
 }
 
+static void a_pattern_may_end_in_a_star(void **state) {
+    struct rig *r = *state;
+    struct handler h = {0};
+    subscribe(r, &h, "g", "message_*", 0);
+    put(r, "message_send", NULL, "a", NULL, NULL);
+    put(r, "conversation_made", NULL, "no", NULL, NULL);
+    put(r, "message_read", NULL, "b", NULL, NULL);
+    run_until(r, 2);
+    assert_string_equal(h.got[0].body, "a");
+    assert_string_equal(h.got[1].body, "b");
+}
+
+static void look_at_properties(void *arg, const struct delivery *d) {
+    struct rig *r = arg;
+    struct properties p;
+    struct field key;
+    char id[ID_TEXT] = "";
+    assert_true(properties_decode(&p, d->properties, d->properties_length));
+    assert_true(view_is(p.content_type, "application/json"));
+    assert_true(view_is(p.type, "message_send"));
+    assert_int_equal(p.delivery_mode, 2);
+    assert_true(p.timestamp > 1600000000);
+    snprintf(id, sizeof id, "%.*s", (int)p.message_id.length, (const char *)p.message_id.data);
+    assert_string_equal(id, d->message_id);
+    assert_true(table_find(p.headers, "key", &key));
+    assert_true(view_is(key.bytes, "conversation-1"));
+    progress(r);
+}
+
+// What others see who bind a queue of their own.
+static void an_event_is_an_amqp_message(void **state) {
+    struct rig *r = *state;
+    struct engine *e = bus_engine(r->bus);
+    struct vhost *v = engine_vhost(e, "/");
+    struct binding_spec b = {.source = "barid.events", .destination = "own", .key = "message_*"};
+    struct session *s = engine_session_new(e, &(struct session_options){look_at_properties, NULL, r});
+    struct consumer *c;
+    struct queue_options o = {.durable = true};
+    assert_int_equal(engine_queue_declare(v, "own", &o, &r->err), ERR_OK);
+    assert_int_equal(engine_bind(v, &b, &r->err), ERR_OK);
+    struct consumer_options no_ack = {.no_ack = true};
+    assert_int_equal(engine_consume(s, v, "own", &no_ack, NULL, &c, &r->err), ERR_OK);
+    put(r, "message_send", "conversation-1", "hello", NULL, NULL);
+    run_until(r, 1);
+    engine_session_free(s);
+}
+
+// Events of the first version have their key where properties are now.
+static void an_old_event_keeps_its_key(void **state) {
+    struct rig *r = *state;
+    struct handler h = {0};
+    struct vhost *v = engine_vhost(bus_engine(r->bus), "/");
+    subscribe(r, &h, "g", "t", 0);
+    struct message m = {.exchange = "barid.events",
+                        .routing_key = "t",
+                        .properties = "conversation-1",
+                        .properties_length = 14,
+                        .body = "old",
+                        .body_length = 3,
+                        .persistent = true};
+    assert_int_equal(engine_publish(v, &m, NULL, NULL, NULL, &r->err), ERR_OK);
+    run_until(r, 1);
+    assert_string_equal(h.got[0].key, "conversation-1");
+}
+
 int main(void) {
 #define BUS_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -313,6 +379,9 @@ int main(void) {
         BUS_TEST(what_is_not_settled_comes_again_after_a_restart),
         BUS_TEST(a_new_pattern_replaces_the_old_one),
         BUS_TEST(a_handler_may_leave_inside_its_call),
+        BUS_TEST(a_pattern_may_end_in_a_star),
+        BUS_TEST(an_event_is_an_amqp_message),
+        BUS_TEST(an_old_event_keeps_its_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

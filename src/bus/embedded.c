@@ -1,7 +1,8 @@
 // The embedded bus: the engine, its journal and the commit thread, driven by the loop.
 //
 // An event is a persistent message to the topic exchange "barid.events":
-//   routing key = topic, message id = event id (text), properties = ordering key, body = payload.
+//   routing key = topic, body = payload, and the properties of an AMQP message: content_type application/json,
+//   delivery_mode 2, message_id = event id, type = topic, timestamp, and the header "key" = ordering key, if any.
 //
 // All that one pass of the loop appends goes to the disk together: the hook before the loop blocks hands the
 // batch to the commit thread, and while that is syncing the next pass fills the next batch.
@@ -11,6 +12,7 @@
 #include "base/io.h"
 #include "journal/commit.h"
 #include "journal/journal.h"
+#include "wire/properties.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -60,16 +62,36 @@ static void on_done(void *arg, enum publish_result result) {
     if (done) done(done_arg, answer(result));
 }
 
+static struct buf *encode(struct embedded *b, const struct bus_event *event, const char *id) {
+    struct buf headers, *out = &b->properties;
+    buf_init(&headers, 1024);
+    if (event->key) table_put_text(&headers, "key", event->key);
+    struct properties p = {.flags = PROPERTY_CONTENT_TYPE | PROPERTY_DELIVERY_MODE | PROPERTY_MESSAGE_ID |
+                                    PROPERTY_TYPE | PROPERTY_TIMESTAMP | (event->key ? PROPERTY_HEADERS : 0),
+                           .delivery_mode = 2,
+                           .timestamp = (uint64_t)(io_wall_ms(b->io) / 1000),
+                           .content_type = view_of("application/json"),
+                           .message_id = view_of(id),
+                           .type = view_of(event->topic),
+                           .headers = {.data = headers.data, .length = (uint32_t)headers.len}};
+    buf_clear(out);
+    properties_encode(out, &p);
+    if (!buf_ok(&headers) || !buf_ok(out)) die("out of memory");
+    buf_release(&headers);
+    return out;
+}
+
 static enum err embedded_publish(struct bus *bus, const struct bus_event *event, bus_done_fn *done, void *arg,
                                  struct error *e) {
     struct embedded *b = embedded_of(bus);
     if (b->closing) return error_set(e, ERR_CLOSED, "the bus is closing");
     char id[ID_TEXT];
     id_format(&event->event_id, id);
+    const struct buf *properties = encode(b, event, id);
     struct message m = {.exchange = EVENTS_EXCHANGE,
                         .routing_key = event->topic,
-                        .properties = event->key,
-                        .properties_length = event->key ? (uint32_t)strlen(event->key) : 0,
+                        .properties = properties->data,
+                        .properties_length = (uint32_t)properties->len,
                         .body = event->payload,
                         .body_length = (uint32_t)event->payload_length,
                         .message_id = id,
@@ -136,6 +158,7 @@ static void embedded_close(struct bus *bus) {
     engine_durable(b->engine);
     engine_close(b->engine);
     spares_free(b);
+    buf_release(&b->properties);
     free(b);
 }
 
@@ -158,7 +181,7 @@ static enum err start(struct embedded *b, const struct bus_options *o, struct er
     enum err code = engine_open(&b->engine, o->io, &options, e);
     if (code) return code;
     b->vhost = engine_vhost(b->engine, "/");
-    struct exchange_options events = {.type = EXCHANGE_TOPIC, .durable = true};
+    struct exchange_options events = {.type = EXCHANGE_TOPIC, .durable = true, .glob = true};
     code = engine_exchange_declare(b->vhost, EVENTS_EXCHANGE, &events, e);
     // Our hook runs before the commit thread's, which then takes along what we flushed.
     loop_before_block(b->loop, &b->before_block);
@@ -177,6 +200,7 @@ enum err embedded_open(struct bus **out, struct loop *loop, const struct bus_opt
     b->io = o->io;
     b->timer.fn = on_timer;
     b->before_block.fn = on_before_block;
+    buf_init(&b->properties, 4096);
     list_init(&b->groups);
     list_init(&b->gone);
     enum err code = start(b, o, e);

@@ -3,6 +3,7 @@
 #ifndef BARID_BUS_EMBEDDED_H
 #define BARID_BUS_EMBEDDED_H
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "base/loop.h"
 #include "base/map.h"
@@ -26,6 +27,7 @@ struct embedded {
     struct list groups;
     struct list gone; // subscriptions that ended inside their own callback
     struct pending *spare;
+    struct buf properties; // scratch: of the event that is being published
     bool closing;
 };
 

@@ -16,6 +16,7 @@
 
 #include "base/assert.h"
 #include "base/io.h"
+#include "wire/properties.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,15 +133,24 @@ static void event_leave(struct event *v) {
 
 // ---- delivering
 
+// The first version wrote the key in the place of properties; what decodes as such is none of its.
+static struct view key_of(const struct delivery *d) {
+    struct field f = {0};
+    struct view none = {0}, bare = {.data = d->properties, .length = d->properties_length};
+    if (!properties_check(d->properties, d->properties_length)) return bare.length <= KEY_MAX ? bare : none;
+    bool is = table_find(properties_headers(d->properties, d->properties_length), "key", &f) && f.type == FIELD_STRING;
+    return is && f.bytes.length <= KEY_MAX ? f.bytes : none;
+}
+
 static void hand_over(struct event *v, const struct delivery *d) {
     struct member *m = v->member;
+    struct view k = key_of(d);
     char key[KEY_MAX + 1];
     struct bus_delivery out = {.tag = d->tag, .attempt = d->attempt, .published_at_ms = d->published_at_ms};
-    uint32_t n = d->properties_length < KEY_MAX ? d->properties_length : KEY_MAX;
-    if (n > 0) memcpy(key, d->properties, n);
-    key[n] = 0;
+    if (k.length > 0) memcpy(key, k.data, k.length);
+    key[k.length] = 0;
     out.event = (struct bus_event){
-        .topic = d->routing_key, .key = n ? key : NULL, .payload = d->body, .payload_length = d->body_length};
+        .topic = d->routing_key, .key = k.length ? key : NULL, .payload = d->body, .payload_length = d->body_length};
     if (!id_parse(d->message_id, strlen(d->message_id), &out.event.event_id))
         memset(&out.event.event_id, 0, sizeof out.event.event_id); // published by someone else over AMQP
     v->state = EVENT_IN_HAND;
@@ -157,8 +167,8 @@ static void on_deliver(void *arg, const struct delivery *d) {
         return;
     }
     struct event *v = event_new(m, d);
-    if (!m->unordered && d->properties_length > 0 && d->properties_length <= KEY_MAX)
-        v->key = key_get(m->group, d->properties, d->properties_length);
+    struct view key = m->unordered ? (struct view){0} : key_of(d);
+    if (key.length > 0) v->key = key_get(m->group, key.data, key.length);
     if (v->key && v->key->first) {
         v->state = EVENT_HELD;
         list_push_back(&v->key->held, &v->node);

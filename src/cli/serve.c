@@ -5,6 +5,7 @@
 //   barid 0.1.0
 //     open     http://127.0.0.1:8080/
 //     amqp     amqp://127.0.0.1:5672
+//     manage   http://127.0.0.1:15672
 //     data     ./data
 //   ready
 #include "base/assert.h"
@@ -21,6 +22,7 @@
 #include "database/database.h"
 #include "datastore/datastore.h"
 #include "http/http.h"
+#include "management/management.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -40,6 +42,7 @@ static const struct setting settings[] = {
     {"http", "ADDR:PORT", "127.0.0.1:8080", "HTTP and WebSocket; port 0 picks a free one"},
     {"amqp", "ADDR:PORT", "127.0.0.1:5672", "AMQP 0-9-1; off: none; port 0 picks a free one"},
     {"amqps", "ADDR:PORT", "off", "AMQP 0-9-1 over TLS, usually port 5671, with --tls-cert and --tls-key"},
+    {"management", "ADDR:PORT", "127.0.0.1:15672", "RabbitMQ's management API; off: none; port 0 picks a free one"},
     {"registration", "open|closed", "open", "who may make an account: anyone, or nobody"},
     {"message-ttl", "TIME", "30d", "a message undelivered for this long expires"},
     {"session-ttl", "TIME", "180d", "a session unused for this long ends"},
@@ -195,6 +198,8 @@ static enum err open_http(struct server *s, struct error *e) {
         .rate = (uint32_t)s->rate,
         .rate_unauthenticated = (uint32_t)s->rate_unauthenticated,
         .ping_interval_ms = (uint32_t)s->ping_interval,
+        .more_metrics = serve_broker_metrics,
+        .more_metrics_arg = &s->broker,
     };
     return http_new(&s->http, &o, e);
 }
@@ -215,9 +220,12 @@ static _Noreturn void cannot_start(const struct error *e) {
     _Exit(1);
 }
 
+static void write_metrics(void *arg, struct buf *b) { http_metrics(arg, b); }
+
 static void on_broker_opened(void *arg, enum err err, const struct error *e) {
     struct server *s = arg;
     if (err != ERR_OK) cannot_start(e);
+    if (s->broker.management != NULL) management_more_metrics(s->broker.management, write_metrics, s->http);
     http_set_ready(s->http, true);
     say_ready(s);
 }

@@ -4,7 +4,10 @@
 
 #include "access/access.h"
 #include "amqp/amqp.h"
+#include "cli/cli.h"
 #include "engine/engine.h"
+#include "management/management.h"
+#include "management/metrics.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +23,8 @@ bool serve_broker_settings(struct serve_broker *b, const struct config *c) {
     b->config = c;
     if (!address(c, "amqp", b->address, sizeof b->address, &b->port) ||
         !address(c, "amqps", b->tls_address, sizeof b->tls_address, &b->tls_port) ||
+        !address(c, "management", b->management_address, sizeof b->management_address, &b->management_port) ||
+        !config_bytes(c, "low-water", &b->low_water) ||
         !config_number(c, "max-connections", 1000000, &b->max_connections) ||
         !config_number(c, "heartbeat", 65535, &b->heartbeat) ||
         !config_number(c, "channel-max", 65535, &b->channel_max) || !config_bytes(c, "frame-max", &b->frame_max) ||
@@ -77,6 +82,27 @@ static enum err open_amqp(struct serve_broker *b, struct error *e) {
     return amqp_new(&b->amqp, &o, e);
 }
 
+static enum err open_management(struct serve_broker *b, struct error *e) {
+    const struct config *c = b->config;
+    if (!b->management_address[0]) return ERR_OK;
+    struct management_options o = {
+        .loop = b->loop,
+        .io = b->io,
+        .engine = b->engine,
+        .access = b->access,
+        .amqp = b->amqp,
+        .address = b->management_address,
+        .port = b->management_port,
+        .tls_certificate = config_text(c, "tls-cert"),
+        .tls_key = config_text(c, "tls-key"),
+        .insecure_bind = config_switch(c, "insecure-bind"),
+        .low_water_bytes = b->low_water,
+        .version = BARID_VERSION,
+        .data = config_text(c, "data"),
+    };
+    return management_new(&b->management, &o, e);
+}
+
 static void on_access_opened(void *arg, enum err err, const struct error *why) {
     struct serve_broker *b = arg;
     struct error e = {0};
@@ -88,6 +114,7 @@ static void on_access_opened(void *arg, enum err err, const struct error *why) {
     access_each_vhost(b->access, add_vhost, &all);
     err = all.err;
     if (err == ERR_OK) err = open_amqp(b, &e);
+    if (err == ERR_OK) err = open_management(b, &e);
     b->opened(b->opened_arg, err, &e);
 }
 
@@ -110,12 +137,23 @@ enum err serve_broker_open(struct serve_broker *b, struct loop *loop, struct io 
 
 // ---- closing
 
+static void on_amqp_drained(void *arg) {
+    struct serve_broker *b = arg;
+    if (b->management) management_drain(b->management, b->drain_ms, b->drained, b->drained_arg);
+    else b->drained(b->drained_arg);
+}
+
 void serve_broker_drain(struct serve_broker *b, uint32_t limit_ms, void (*done)(void *arg), void *arg) {
-    if (b->amqp) amqp_drain(b->amqp, limit_ms, done, arg);
-    else done(arg);
+    b->drained = done;
+    b->drained_arg = arg;
+    b->drain_ms = limit_ms;
+    if (b->amqp) amqp_drain(b->amqp, limit_ms, on_amqp_drained, b);
+    else on_amqp_drained(b);
 }
 
 void serve_broker_close(struct serve_broker *b) {
+    management_free(b->management);
+    b->management = NULL;
     amqp_free(b->amqp);
     b->amqp = NULL;
     access_free(b->access);
@@ -123,12 +161,22 @@ void serve_broker_close(struct serve_broker *b) {
 
 // ---- telling
 
-static void print_address(const char *scheme, const char *where, uint16_t port) {
+void serve_broker_metrics(void *arg, struct buf *out) {
+    const struct serve_broker *b = arg;
+    const struct metrics_sources s = {
+        .engine = b->engine, .amqp = b->amqp, .io = b->io, .low_water_bytes = b->low_water};
+    if (b->engine) metrics_write(out, &s);
+}
+
+static void print_address(const char *what, const char *scheme, const char *where, uint16_t port) {
     bool v6 = strchr(where, ':') != NULL;
-    printf("  %-8s %s://%s%s%s:%u\n", scheme, scheme, v6 ? "[" : "", where, v6 ? "]" : "", port);
+    printf("  %-8s %s://%s%s%s:%u\n", what, scheme, v6 ? "[" : "", where, v6 ? "]" : "", port);
 }
 
 void serve_broker_print(const struct serve_broker *b) {
-    if (b->address[0]) print_address("amqp", b->address, amqp_port(b->amqp));
-    if (b->tls_address[0]) print_address("amqps", b->tls_address, amqp_tls_port(b->amqp));
+    if (b->address[0]) print_address("amqp", "amqp", b->address, amqp_port(b->amqp));
+    if (b->tls_address[0]) print_address("amqps", "amqps", b->tls_address, amqp_tls_port(b->amqp));
+    if (b->management)
+        print_address("manage", config_text(b->config, "tls-cert") ? "https" : "http", b->management_address,
+                      management_port(b->management));
 }

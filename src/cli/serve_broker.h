@@ -11,19 +11,26 @@
 
 struct access;
 struct amqp;
+struct buf;
 struct database;
 struct engine;
 struct io;
 struct loop;
+struct management;
 
 struct serve_broker {
-    char address[64], tls_address[64]; // "": off
-    uint16_t port, tls_port;
+    char address[64], tls_address[64], management_address[64]; // "": off
+    uint16_t port, tls_port, management_port;
     uint64_t max_connections, heartbeat, channel_max, frame_max, claim_bytes, consumer_timeout;
 
     struct engine *engine;
     struct access *access;
-    struct amqp *amqp; // NULL: not open
+    struct amqp *amqp;             // NULL: not open
+    struct management *management; // NULL: not open
+    uint64_t low_water;            // told to who asks
+    void (*drained)(void *arg);
+    void *drained_arg;
+    uint32_t drain_ms;
     void (*opened)(void *arg, enum err err, const struct error *e);
     void *opened_arg;
     const struct config *config;
@@ -38,6 +45,7 @@ enum err serve_broker_open(struct serve_broker *b, struct loop *loop, struct io 
                            void *arg, struct error *e);
 void serve_broker_drain(struct serve_broker *b, uint32_t limit_ms, void (*done)(void *arg), void *arg);
 void serve_broker_close(struct serve_broker *b);       // after the loop has ended
+void serve_broker_metrics(void *arg, struct buf *b);   // of a struct serve_broker, in Prometheus' format
 void serve_broker_print(const struct serve_broker *b); // the lines of "ready"
 
 #endif

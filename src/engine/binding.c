@@ -11,6 +11,8 @@ struct binding *binding_new(struct exchange *x, struct queue *q, struct exchange
     if (arguments.length) memcpy(b->key + n, arguments.data, arguments.length);
     b->arguments = (uint8_t *)b->key + n;
     b->arguments_length = arguments.length;
+    b->ends[0] = x;
+    b->ends[1] = q ? (void *)q : target;
     b->source = x;
     b->queue = q;
     b->target = target;
@@ -25,8 +27,13 @@ static void key_put(struct exchange *x, struct binding *first) {
     if (!map_put(&x->by_key, first->key, strlen(first->key), first)) die("out of memory");
 }
 
+static size_t identity_length(const struct binding *b) {
+    return sizeof b->ends + strlen(b->key) + 1 + b->arguments_length;
+}
+
 void binding_attach(struct binding *b) {
     struct exchange *x = b->source;
+    if (!map_put(&x->vhost->engine->bindings, b->ends, identity_length(b), b)) die("out of memory");
     b->attached = true;
     if (x->options.type == EXCHANGE_TOPIC) topic_trie_add(x->trie, b->key, b);
     if (x->options.type == EXCHANGE_CONSISTENT_HASH) {
@@ -49,6 +56,7 @@ static void key_remove(struct exchange *x, struct binding *b) {
 void binding_drop(struct binding *b, bool record) {
     struct exchange *x = b->source;
     struct engine *e = x->vhost->engine;
+    if (b->attached) map_remove(&e->bindings, b->ends, identity_length(b));
     if (b->attached && x->options.type == EXCHANGE_TOPIC) topic_trie_remove(x->trie, b->key, b);
     if (b->attached && x->options.type == EXCHANGE_DIRECT) key_remove(x, b);
     if (b->pin != NONE) pin_drop(e, b->pin, record);
@@ -65,19 +73,16 @@ void binding_remove(struct binding *b, bool record) {
     if (last && !x->removing && !x->vhost->engine->replaying) exchange_remove(x, record);
 }
 
-static bool is(const struct binding *b, const struct exchange *x, const char *key, struct view arguments) {
-    return b->attached && b->source == x && strcmp(b->key, key) == 0 && b->arguments_length == arguments.length &&
-           (arguments.length == 0 || memcmp(b->arguments, arguments.data, arguments.length) == 0);
-}
-
 struct binding *binding_find(struct exchange *x, const struct queue *q, const struct exchange *target, const char *key,
                              struct view arguments) {
-    const struct list *all = q ? &q->bindings : &target->incoming;
-    LIST_EACH(all, at) {
-        struct binding *b = LIST_ITEM(at, struct binding, of_destination);
-        if (is(b, x, key, arguments)) return b;
-    }
-    return NULL;
+    struct engine *e = x->vhost->engine;
+    const void *ends[2] = {x, q ? (const void *)q : target};
+    buf_clear(&e->tail);
+    buf_add(&e->tail, ends, sizeof ends);
+    buf_add(&e->tail, key, strlen(key) + 1);
+    if (arguments.length) buf_add(&e->tail, arguments.data, arguments.length);
+    if (!buf_ok(&e->tail)) die("out of memory");
+    return map_get(&e->bindings, e->tail.data, e->tail.len);
 }
 
 struct ends {

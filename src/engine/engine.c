@@ -42,6 +42,7 @@ static struct engine *engine_new(struct io *io, const struct engine_options *o) 
     index_init(&e->by_parking, parking_key, e);
     index_init(&e->by_queue_id, queue_key, e);
     map_init(&e->vhost_names, io_random_u64(io));
+    map_init(&e->bindings, io_random_u64(io));
     buf_init(&e->state_bytes, 64u << 20);
     buf_init(&e->dedupe_bytes, 64u << 20);
     buf_init(&e->scratch, 64u << 20);
@@ -125,6 +126,7 @@ void engine_close(struct engine *e) {
     index_release(&e->by_parking);
     index_release(&e->by_queue_id);
     map_release(&e->vhost_names);
+    map_release(&e->bindings);
     slab_release(&e->stored);
     slab_release(&e->entries);
     slab_release(&e->pins);

@@ -23,6 +23,7 @@ void exchange_set_options(struct exchange *x, const struct exchange_options *o) 
     options_release(&old);
     x->declared = true;
     if (o->type == EXCHANGE_TOPIC && !x->trie) x->trie = topic_trie_new();
+    if (o->glob && x->trie) topic_trie_globs(x->trie);
     if (o->dedupe_size && !x->recent) x->recent = recent_new(o->dedupe_size, io_random_u64(x->vhost->engine->io));
 }
 
@@ -121,7 +122,9 @@ enum err engine_exchange_declare(struct vhost *v, const char *name, const struct
     struct engine *e = v->engine;
     enum err code = vhost_check(v, err);
     struct exchange *x = code ? NULL : exchange_find(v, name);
-    if (x) return exchange_options_same(x, o, err);
+    if (x) code = exchange_options_same(x, o, err);
+    if (x && !code && o->glob && x->trie) topic_trie_globs(x->trie);
+    if (x) return code;
     if (!code) code = check(name, o, err);
     if (code) return code;
     if (e->n_exchanges >= e->max_exchanges)

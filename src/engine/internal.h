@@ -179,6 +179,7 @@ struct engine {
     struct vhost **vhosts; // those that were deleted too
     uint32_t n_vhosts, cap_vhosts;
     struct map vhost_names;
+    struct map bindings; // by what they are
     uint32_t n_exchanges, n_bindings;
 
     uint64_t next_seq, next_parking, route_mark;

@@ -1,166 +1,188 @@
-// Where messages go by what is in them: headers, consistent hash and deduplicating exchanges.
+// The ways of a message: from exchange to exchange, by alternates, by more than one key; what goes by itself, what may
+// not be done, and what is said when a declaration differs.
 #include "engine/rig_test.h"
-#include "engine/table_test.h"
 
 static const struct queue_options durable = {.durable = true};
 
 static uint64_t ready(struct rig *r, const char *queue) { return rig_info(r, queue).info.ready; }
 
-static void send(struct rig *r, const char *exchange, const char *key, struct view properties) {
-    struct message m = {.exchange = exchange,
-                        .routing_key = key,
-                        .properties = properties.data,
-                        .properties_length = properties.length,
-                        .body = "x",
-                        .persistent = true};
-    assert_int_equal(rig_send(r, m), ERR_OK);
+static enum publish_result publish(struct rig *r, const char *exchange, const char *key) {
+    enum publish_result result = PUBLISH_DUPLICATE;
+    struct message m = {.exchange = exchange, .routing_key = key, .body = "x", .body_length = 1, .persistent = true};
+    if (engine_publish(r->vhost, &m, NULL, NULL, &result, &r->err)) fail_msg("%s", r->err.text);
+    return result;
 }
 
-static void bind_with(struct rig *r, const char *exchange, const char *queue, struct view arguments) {
-    struct binding_spec b = rig_binding(exchange, queue, "");
-    b.arguments = arguments;
-    if (engine_bind(r->vhost, &b, &r->err)) fail_msg("%s", r->err.text);
+static enum err lead(struct rig *r, const char *from, const char *to, const char *key) {
+    struct binding_spec b = {.source = from, .destination = to, .to_exchange = true, .key = key};
+    return engine_bind(r->vhost, &b, &r->err);
 }
 
-static struct view one(const char *name, const char *value, const char *match) {
-    struct buf *b = table_fresh();
-    if (match) table_put_text(b, "x-match", match);
-    table_put_text(b, name, value);
-    return view_of_buf(b);
-}
-
-static void headers_lead_before_and_after_a_crash(void **state) {
+static void an_exchange_leads_to_another_and_loops_end(void **state) {
     struct rig *r = *state;
-    rig_queue(r, "pdf", durable);
-    rig_queue(r, "either", durable);
-    rig_exchange(r, "h", EXCHANGE_HEADERS);
-    bind_with(r, "h", "pdf", one("format", "pdf", NULL));
-    struct buf *b = table_fresh();
-    table_put_text(b, "x-match", "any");
-    table_put_text(b, "format", "zip");
-    table_put_text(b, "kind", "report");
-    bind_with(r, "h", "either", view_of_buf(b));
-    struct binding_spec wrong = rig_binding("h", "pdf", "");
-    wrong.arguments = one("format", "pdf", "some");
-    assert_int_equal(engine_bind(r->vhost, &wrong, &r->err), ERR_INVALID);
-    for (int round = 1; round <= 2; round++) {
-        send(r, "h", "", properties_with(one("format", "pdf", NULL), NULL));
-        send(r, "h", "", properties_with(one("kind", "report", NULL), NULL));
-        send(r, "h", "", properties_with(one("kind", "letter", NULL), NULL));
-        send(r, "h", "", (struct view){0});
+    rig_exchange(r, "first", EXCHANGE_TOPIC);
+    rig_exchange(r, "second", EXCHANGE_DIRECT);
+    rig_exchange(r, "third", EXCHANGE_FANOUT);
+    rig_queue(r, "q", durable);
+    rig_queue(r, "p", durable);
+    assert_int_equal(lead(r, "first", "second", "a.*"), ERR_OK);
+    assert_int_equal(lead(r, "second", "third", "a.b"), ERR_OK);
+    assert_int_equal(lead(r, "third", "first", ""), ERR_OK);
+    assert_int_equal(lead(r, "first", "none", ""), ERR_NOT_FOUND);
+    rig_bind(r, "third", "q", "");
+    rig_bind(r, "second", "q", "a.b");
+    rig_bind(r, "second", "p", "a.c");
+    assert_int_equal(publish(r, "first", "a.b"), PUBLISH_OK);
+    assert_int_equal(publish(r, "first", "a.c"), PUBLISH_OK);
+    assert_int_equal(publish(r, "first", "b.c"), PUBLISH_UNROUTABLE);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ready(r, "q"), 1 + i);
+        assert_int_equal(ready(r, "p"), 1);
         rig_run(r);
-        assert_int_equal(ready(r, "pdf"), round);
-        assert_int_equal(ready(r, "either"), round);
-        assert_int_equal(r->done[PUBLISH_UNROUTABLE], 2 * round);
-        rig_crash(r);
+        if (i == 0) rig_crash(r);
+        if (i == 0) assert_int_equal(publish(r, "third", "a.b"), PUBLISH_OK);
     }
+    struct exchange_info info;
+    assert_true(engine_exchange(r->vhost, "third", &info));
+    assert_int_equal(info.published_in, 1);
+    assert_int_equal(info.published_out, 1);
+    assert_int_equal(engine_exchange_delete(r->vhost, "second", true, &r->err), ERR_CONFLICT);
+    assert_int_equal(engine_exchange_delete(r->vhost, "second", false, &r->err), ERR_OK);
+    assert_int_equal(publish(r, "first", "a.b"), PUBLISH_UNROUTABLE);
 }
 
-static void the_hash_spreads_by_weight_and_stays(void **state) {
+static void what_leads_nowhere_takes_the_alternate_way(void **state) {
     struct rig *r = *state;
-    char key[16];
-    rig_queue(r, "small", durable);
-    rig_queue(r, "large", durable);
-    rig_exchange(r, "hash", EXCHANGE_CONSISTENT_HASH);
-    rig_bind(r, "hash", "small", "1");
-    rig_bind(r, "hash", "large", "3");
-    struct binding_spec wrong = rig_binding("hash", "small", "heavy");
-    assert_int_equal(engine_bind(r->vhost, &wrong, &r->err), ERR_INVALID);
-    uint64_t small = 0;
-    for (int round = 1; round <= 2; round++) {
-        for (int i = 0; i < 400; i++) {
-            snprintf(key, sizeof key, "%d", i);
-            send(r, "hash", key, (struct view){0});
-        }
-        rig_run(r);
-        assert_int_equal(ready(r, "small") + ready(r, "large"), 400 * round);
-        if (round == 1) small = ready(r, "small");
-        rig_crash(r);
-    }
-    assert_in_range(small, 70, 130);
-    assert_int_equal(ready(r, "small"), 2 * small); // each key went where it went before
+    struct exchange_options o = {.type = EXCHANGE_DIRECT, .durable = true, .alternate = "spare"};
+    struct exchange_options spare = {.type = EXCHANGE_FANOUT, .durable = true, .internal = true};
+    rig_queue(r, "q", durable);
+    rig_queue(r, "other", durable);
+    engine_exchange_declare(r->vhost, "x", &o, &r->err);
+    assert_int_equal(publish(r, "x", "k"), PUBLISH_UNROUTABLE); // there is no such exchange yet
+    engine_exchange_declare(r->vhost, "spare", &spare, &r->err);
+    rig_bind(r, "x", "q", "k");
+    rig_bind(r, "spare", "other", "");
+    publish(r, "x", "k");
+    publish(r, "x", "elsewhere");
+    assert_int_equal(ready(r, "q"), 1);
+    assert_int_equal(ready(r, "other"), 1);
+    struct message m = {.exchange = "spare", .routing_key = "", .body = "x", .body_length = 1};
+    assert_int_equal(engine_publish(r->vhost, &m, NULL, NULL, NULL, &r->err), ERR_FORBIDDEN);
 }
 
-static void a_hash_by_header_or_property_is_checked(void **state) {
+static void more_keys_reach_more_queues_each_once(void **state) {
     struct rig *r = *state;
-    struct exchange_options o = {.type = EXCHANGE_CONSISTENT_HASH, .hash_header = "h", .hash_property = "message_id"};
-    assert_int_equal(engine_exchange_declare(r->vhost, "x", &o, &r->err), ERR_INVALID);
-    o.hash_header = NULL;
-    o.hash_property = "priority";
-    assert_int_equal(engine_exchange_declare(r->vhost, "x", &o, &r->err), ERR_INVALID);
-    o.hash_property = NULL;
-    o.hash_header = "customer";
-    assert_int_equal(engine_exchange_declare(r->vhost, "x", &o, &r->err), ERR_OK);
+    const char *more[] = {"b", "a", "none"};
     rig_queue(r, "a", durable);
     rig_queue(r, "b", durable);
-    rig_bind(r, "x", "a", "5");
-    rig_bind(r, "x", "b", "5");
-    char key[16];
-    for (int i = 0; i < 50; i++) {
-        snprintf(key, sizeof key, "%d", i);
-        send(r, "x", key, properties_with(one("customer", "seven", NULL), NULL));
-    }
-    rig_run(r);
-    assert_true(ready(r, "a") == 50 || ready(r, "b") == 50);
+    assert_int_equal(
+        rig_send(r, (struct message){.routing_key = "a", .more_keys = more, .more_keys_count = 3, .body = "x"}),
+        ERR_OK);
+    assert_int_equal(ready(r, "a"), 1);
+    assert_int_equal(ready(r, "b"), 1);
 }
 
-static struct view marked(const char *value, int64_t ttl) {
-    struct buf *b = table_fresh();
-    table_put_text(b, "x-deduplication-header", value);
-    if (ttl) table_put_integer(b, "x-cache-ttl", ttl);
-    return properties_with(view_of_buf(b), NULL);
-}
-
-static void a_deduplicating_exchange_routes_a_value_once(void **state) {
+static void an_auto_delete_exchange_goes_with_its_last_binding(void **state) {
     struct rig *r = *state;
-    struct exchange_options o = {.type = EXCHANGE_FANOUT, .durable = true, .dedupe_size = 3, .dedupe_ttl_ms = 1000};
-    assert_int_equal(engine_exchange_declare(r->vhost, "once", &o, &r->err), ERR_OK);
+    struct exchange_options o = {.type = EXCHANGE_TOPIC, .durable = true, .auto_delete = true};
+    struct exchange_info info;
     rig_queue(r, "q", durable);
-    rig_bind(r, "once", "q", "");
-    send(r, "once", "", marked("a", 0));
-    send(r, "once", "", marked("a", 0));
-    send(r, "once", "", marked("b", 0));
-    send(r, "once", "", (struct view){0});
-    send(r, "once", "", (struct view){0});
+    engine_exchange_declare(r->vhost, "outer", &o, NULL);
+    engine_exchange_declare(r->vhost, "inner", &o, NULL);
+    lead(r, "outer", "inner", "#");
+    rig_bind(r, "inner", "q", "a");
+    rig_bind(r, "inner", "q", "b");
     rig_run(r);
-    assert_int_equal(ready(r, "q"), 4);
-    assert_int_equal(r->done[PUBLISH_DUPLICATE], 1);
-    rig_advance(r, 1000);
-    send(r, "once", "", marked("a", 5000)); // its own time
-    rig_advance(r, 1500);
-    send(r, "once", "", marked("a", 0));
-    assert_int_equal(ready(r, "q"), 5);
-    send(r, "once", "", marked("c", 0)); // three others push it out
-    send(r, "once", "", marked("d", 0));
-    send(r, "once", "", marked("e", 0));
-    send(r, "once", "", marked("a", 0));
-    assert_int_equal(ready(r, "q"), 9);
+    rig_crash(r);
+    rig_unbind(r, "inner", "q", "a");
+    assert_true(engine_exchange(r->vhost, "inner", &info));
+    rig_delete(r, "q");
+    assert_false(engine_exchange(r->vhost, "inner", &info));
+    assert_false(engine_exchange(r->vhost, "outer", &info));
+    rig_run(r);
+    rig_crash(r);
+    assert_false(engine_exchange(r->vhost, "outer", &info));
 }
 
-static void what_was_refused_is_not_remembered(void **state) {
+static void exchanges_that_are_always_there(void **state) {
     struct rig *r = *state;
-    struct exchange_options o = {.type = EXCHANGE_FANOUT, .durable = true, .dedupe_size = 3};
-    assert_int_equal(engine_exchange_declare(r->vhost, "once", &o, &r->err), ERR_OK);
-    rig_queue(r, "q",
-              (struct queue_options){
-                  .durable = true, .has_max_length = true, .max_length = 1, .overflow = OVERFLOW_REJECT_PUBLISH});
-    rig_bind(r, "once", "q", "");
-    send(r, "once", "", marked("a", 0));
-    send(r, "once", "", marked("b", 0));
+    rig_queue(r, "q", durable);
+    rig_bind(r, "amq.topic", "q", "a.#");
     rig_run(r);
-    assert_int_equal(r->done[PUBLISH_REJECTED], 1);
-    uint64_t n;
-    assert_int_equal(engine_queue_purge(r->vhost, "q", &n, &r->err), ERR_OK);
-    send(r, "once", "", marked("b", 0));
-    rig_run(r);
+    rig_crash(r);
+    assert_int_equal(publish(r, "amq.topic", "a.b"), PUBLISH_OK);
     assert_int_equal(ready(r, "q"), 1);
+    rig_exchange(r, "amq.direct", EXCHANGE_DIRECT); // as it is
+    assert_int_equal(rig_declare(r, "amq.direct", EXCHANGE_FANOUT), ERR_CONFLICT);
+    assert_int_equal(engine_exchange_delete(r->vhost, "amq.direct", false, &r->err), ERR_FORBIDDEN);
+}
+
+static void what_differs_is_named_as_elsewhere(void **state) {
+    struct rig *r = *state;
+    struct exchange_options transient = {.type = EXCHANGE_FANOUT};
+    rig_exchange(r, "x", EXCHANGE_FANOUT);
+    assert_int_equal(engine_exchange_declare(r->vhost, "x", &transient, &r->err), ERR_CONFLICT);
+    assert_string_equal(
+        r->err.text,
+        "inequivalent arg 'durable' for exchange 'x' in vhost '/': received 'false' but current is 'true'");
+    struct queue_options o = {.durable = true, .has_max_length = true, .max_length = 10};
+    rig_queue(r, "q", o);
+    assert_int_equal(engine_queue_declare(r->vhost, "q", &durable, &r->err), ERR_CONFLICT);
+    assert_string_equal(r->err.text, "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received none but "
+                                     "current is the value '10' of type 'long'");
+    o.arguments = (struct view){.data = (const uint8_t *)"\1at\1", .length = 4};
+    rig_queue(r, "q", o); // what is only shown is not compared
+}
+
+static void words_may_be_globs_where_it_was_said_so(void **state) {
+    struct rig *r = *state;
+    struct exchange_options o = {.type = EXCHANGE_TOPIC, .durable = true};
+    engine_exchange_declare(r->vhost, "events", &o, NULL);
+    rig_queue(r, "q", durable);
+    rig_bind(r, "events", "q", "message_*.#");
+    assert_int_equal(publish(r, "events", "message_send"), PUBLISH_UNROUTABLE);
+    o.glob = true;
+    assert_int_equal(engine_exchange_declare(r->vhost, "events", &o, &r->err), ERR_OK);
+    assert_int_equal(publish(r, "events", "message_send"), PUBLISH_OK);
+    assert_int_equal(publish(r, "events", "message_.a"), PUBLISH_OK);
+    assert_int_equal(publish(r, "events", "message.a"), PUBLISH_UNROUTABLE);
+    rig_unbind(r, "events", "q", "message_*.#");
+    assert_int_equal(publish(r, "events", "message_send"), PUBLISH_UNROUTABLE);
+    rig_bind(r, "events", "q", "*_a*b_*");
+    assert_int_equal(publish(r, "events", "x_aabbb_"), PUBLISH_OK);
+    assert_int_equal(publish(r, "events", "x_aabbb"), PUBLISH_UNROUTABLE);
+}
+
+// A queue may be bound a hundred thousand times in a moment.
+static void many_bindings_of_one_queue(void **state) {
+    struct rig *r = *state;
+    char key[16];
+    struct engine_stats stats;
+    rig_queue(r, "q", (struct queue_options){0});
+    for (int twice = 0; twice < 2; twice++) {
+        for (int i = 0; i < 100000; i++) {
+            snprintf(key, sizeof key, "%d", i);
+            rig_bind(r, "amq.direct", "q", key);
+        }
+    }
+    engine_stats(r->engine, &stats);
+    assert_int_equal(stats.bindings, 100000);
+    assert_int_equal(publish(r, "amq.direct", "99999"), PUBLISH_OK);
+    rig_delete(r, "q");
+    engine_stats(r->engine, &stats);
+    assert_int_equal(stats.bindings, 0);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        RIG_TEST(headers_lead_before_and_after_a_crash),   RIG_TEST(the_hash_spreads_by_weight_and_stays),
-        RIG_TEST(a_hash_by_header_or_property_is_checked), RIG_TEST(a_deduplicating_exchange_routes_a_value_once),
-        RIG_TEST(what_was_refused_is_not_remembered),
+        RIG_TEST(an_exchange_leads_to_another_and_loops_end),
+        RIG_TEST(what_leads_nowhere_takes_the_alternate_way),
+        RIG_TEST(more_keys_reach_more_queues_each_once),
+        RIG_TEST(an_auto_delete_exchange_goes_with_its_last_binding),
+        RIG_TEST(exchanges_that_are_always_there),
+        RIG_TEST(what_differs_is_named_as_elsewhere),
+        RIG_TEST(words_may_be_globs_where_it_was_said_so),
+        RIG_TEST(many_bindings_of_one_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,9 @@ struct node {
     void **values;
     uint32_t n_values, cap_values;
     uint64_t stamp; // in which step it was last put into the active set
+    uint32_t globs; // children whose word is a glob
     bool many;      // its word is "#"
+    bool glob;      // there is a * in its longer word
     uint8_t length;
     char word[]; // not terminated
 };
@@ -23,6 +25,7 @@ struct node {
 struct topic_trie {
     struct node *root;
     uint64_t stamp;
+    bool globs;
     struct node **active, **next; // scratch of match
     uint32_t n_active, cap_active, n_next, cap_next;
 };
@@ -34,6 +37,7 @@ static struct node *node_new(struct node *parent, const char *word, size_t lengt
     n->length = (uint8_t)length;
     memcpy(n->word, word, length);
     n->many = parent && length == 1 && word[0] == '#';
+    n->glob = length > 1 && memchr(word, '*', length);
     return n;
 }
 
@@ -57,6 +61,8 @@ void topic_trie_free(struct topic_trie *t) {
     free(t->next);
     free(t);
 }
+
+void topic_trie_globs(struct topic_trie *t) { t->globs = true; }
 
 static int word_compare(const struct node *n, const char *word, size_t length) {
     size_t shared = n->length < length ? n->length : length;
@@ -95,7 +101,9 @@ static struct node *child_make(struct node *n, const char *word, size_t length) 
     ROOM_FOR_ONE(n->children, n->n_children, n->cap_children);
     memmove(&n->children[at + 1], &n->children[at], (n->n_children - at) * sizeof *n->children);
     n->n_children++;
-    return n->children[at] = node_new(n, word, length);
+    struct node *child = n->children[at] = node_new(n, word, length);
+    n->globs += child->glob;
+    return child;
 }
 
 // The next word of *text; NULL after the last. An empty text has one empty word, as in AMQP.
@@ -127,6 +135,7 @@ static void prune(struct node *n) {
         memmove(&parent->children[at], &parent->children[at + 1],
                 (parent->n_children - at - 1) * sizeof *parent->children);
         parent->n_children--;
+        parent->globs -= n->glob;
         node_free(n);
         n = parent;
     }
@@ -167,6 +176,32 @@ static void step(struct topic_trie *t) {
     t->stamp++;
 }
 
+// After a * that did not work out it goes back to the last one only: what came before it matched already.
+static bool glob_matches(const struct node *n, const char *word, size_t length) {
+    size_t p = 0, w = 0, star = SIZE_MAX, from = 0;
+    while (w < length) {
+        if (p < n->length && n->word[p] == '*') {
+            star = p++;
+            from = w;
+        } else if (p < n->length && n->word[p] == word[w]) {
+            p++;
+            w++;
+        } else if (star != SIZE_MAX) {
+            p = star + 1;
+            w = ++from;
+        } else {
+            return false;
+        }
+    }
+    while (p < n->length && n->word[p] == '*') p++;
+    return p == n->length;
+}
+
+static void enter_globs(struct topic_trie *t, const struct node *n, const char *word, size_t length) {
+    for (uint32_t i = 0; i < n->n_children; i++)
+        if (n->children[i]->glob && glob_matches(n->children[i], word, length)) enter(t, n->children[i]);
+}
+
 void topic_trie_match(struct topic_trie *t, const char *key, void (*each)(void *arg, void *value), void *arg) {
     size_t length;
     step(t);
@@ -181,6 +216,7 @@ void topic_trie_match(struct topic_trie *t, const char *key, void (*each)(void *
             // A key may itself contain a lone * or #: it is a word like others and matches only * and #.
             bool wild = length == 1 && (word[0] == '*' || word[0] == '#');
             if (!wild) enter(t, child_get(n, word, length));
+            if (t->globs && n->globs > 0) enter_globs(t, n, word, length);
         }
     }
     for (uint32_t i = 0; i < t->n_next; i++)

@@ -8,6 +8,8 @@
 #include "engine/recent.h"
 #include "engine/topic_trie.h"
 
+#include <stddef.h>
+
 struct queue;
 
 #define DEFAULT_VHOST 0 // the id of "/", which has no record
@@ -34,8 +36,10 @@ struct binding {
     uint32_t pin; // NONE: not durable
     uint32_t arguments_length;
     const uint8_t *arguments; // behind the key
+    const void *ends[2];      // with key and arguments: what it is, by which engine.bindings knows it
     char key[];
 };
+_Static_assert(offsetof(struct binding, key) == offsetof(struct binding, ends) + 2 * sizeof(void *), "they touch");
 
 struct exchange {
     struct vhost *vhost;

@@ -4,7 +4,6 @@
 #include "http/request.h"
 
 #include "base/io.h"
-#include "bus/bus.h"
 #include "database/database.h"
 #include "datastore/datastore.h"
 
@@ -74,47 +73,6 @@ static void write_points(struct buf *b, const struct chat_stats *s) {
     gauge(b, "barid_outbox_parked", "Events whose attempts are spent.", s->outbox_parked);
 }
 
-// One pass over the queues for each metric, as the format wants a metric's lines together.
-struct queue_pass {
-    struct buf *b;
-    const char *metric;
-    int which;
-    int64_t now_ms;
-};
-
-static void write_queue(void *arg, const struct bus_queue_stats *q) {
-    struct queue_pass *p = arg;
-    double age = q->oldest_at_ms > 0 && p->now_ms > q->oldest_at_ms ? (double)(p->now_ms - q->oldest_at_ms) / 1000 : 0;
-    const ull values[] = {q->ready, q->unacked, q->parked, q->bytes, q->published, q->delivered, q->acked};
-    if (p->which < 0) buf_printf(p->b, "%s{queue=\"%s\"} %.3f\n", p->metric, q->name, age);
-    else buf_printf(p->b, "%s{queue=\"%s\"} %llu\n", p->metric, q->name, values[p->which]);
-}
-
-static void write_queues(struct buf *b, struct http *h) {
-    static const struct {
-        const char *name, *type, *help;
-    } metrics[] = {
-        {"barid_queue_ready", "gauge", "Messages waiting in the queue."},
-        {"barid_queue_unacked", "gauge", "Messages with a consumer, not settled."},
-        {"barid_queue_parked", "gauge", "Messages parked."},
-        {"barid_queue_bytes", "gauge", "Bytes of the messages in the queue."},
-        {"barid_queue_published_total", "counter", "Messages published to the queue."},
-        {"barid_queue_delivered_total", "counter", "Deliveries to consumers."},
-        {"barid_queue_acked_total", "counter", "Messages settled."},
-    };
-    struct queue_pass p = {.b = b, .now_ms = io_wall_ms(h->o.io)};
-    for (int i = 0; i < (int)(sizeof metrics / sizeof metrics[0]); i++) {
-        head(b, metrics[i].name, metrics[i].type, metrics[i].help);
-        p.metric = metrics[i].name;
-        p.which = i;
-        bus_each_queue(h->o.bus, write_queue, &p);
-    }
-    head(b, "barid_queue_oldest_seconds", "gauge", "Age of the oldest waiting message.");
-    p.metric = "barid_queue_oldest_seconds";
-    p.which = -1;
-    bus_each_queue(h->o.bus, write_queue, &p);
-}
-
 static void write_stores(struct buf *b, struct http *h) {
     struct database_stats db;
     struct datastore_stats ds;
@@ -163,17 +121,23 @@ static double cpu_seconds(void) {
            (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
 }
 
-void api_metrics(struct request *r) {
+void http_metrics(struct http *h, struct buf *b) {
     struct chat_stats s;
     uint64_t resident;
-    chat_stats(r->http->o.chat, &s);
-    struct buf *b = request_out(r);
+    chat_stats(h->o.chat, &s);
     write_points(b, &s);
-    write_queues(b, r->http);
-    write_stores(b, r->http);
-    write_door(b, r->http);
+    write_stores(b, h);
+    write_door(b, h);
     if (resident_bytes(&resident)) gauge(b, "process_resident_memory_bytes", "Resident memory.", resident);
     head(b, "process_cpu_seconds_total", "counter", "CPU time used, user and system.");
     buf_printf(b, "process_cpu_seconds_total %.2f\n", cpu_seconds());
-    request_answer_as(r, 200, "text/plain; version=0.0.4; charset=utf-8", "", b->data, b->len);
+}
+
+void api_metrics(struct request *r) {
+    const struct http_options *o = &r->http->o;
+    struct buf *b = request_out(r);
+    http_metrics(r->http, b);
+    if (o->more_metrics != NULL) o->more_metrics(o->more_metrics_arg, b);
+    if (!buf_ok(b)) request_fail_with(r, 500, "internal", "there is more to tell than an answer may hold", "");
+    else request_answer_as(r, 200, "text/plain; version=0.0.4; charset=utf-8", "", b->data, b->len);
 }

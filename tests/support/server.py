@@ -62,12 +62,14 @@ def eventually(check, seconds=10, what="the condition"):
 class Server:
     """One `barid serve` and its data directory."""
 
-    def __init__(self, args=(), env=None, data=None, port=0, amqp=False, wrapper=()):
-        """`amqp`: True listens for AMQP too, or an ADDR:PORT. `wrapper`: a command that runs the server's."""
+    def __init__(self, args=(), env=None, data=None, port=0, amqp=False, management=False, wrapper=()):
+        """`amqp`: True listens for AMQP too, or an ADDR:PORT; `management` likewise. `wrapper`: a command that runs the server's."""
         self.args = list(args)
         self.wrapper = list(wrapper)
         self.amqp = "127.0.0.1:0" if amqp is True else amqp
         self.amqp_port = None
+        self.management = management
+        self.management_port = None
         self.env = dict(env or {})
         self.owns_data = data is None
         self.data = data or tempfile.mkdtemp(prefix="barid-test-")
@@ -96,9 +98,10 @@ class Server:
     def start(self, env=None, wait=True, args=()):
         """Starts it and waits until it says `ready`. `env` and `args` are for this start only."""
         assert self.process is None or self.process.poll() is not None, "it is running"
+        management = f"127.0.0.1:{self.management_port or 0}" if self.management else "off"
         amqp = f"127.0.0.1:{self.amqp_port}" if self.amqp_port and self.amqp.endswith(":0") else self.amqp or "off"
         command = self.wrapper + [binary(), "serve", "--data", self.data, "--http", f"127.0.0.1:{self.port}",
-                                  "--amqp", amqp] + self.args + list(args)
+                                  "--amqp", amqp, "--management", management] + self.args + list(args)
         self.lines = []
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
@@ -116,6 +119,8 @@ class Server:
                 self.lines.append(line)
                 if line.strip().startswith("open"):
                     self.port = int(line.split("http")[1].split("/")[2].rsplit(":", 1)[1])
+                if line.strip().startswith("manage "):
+                    self.management_port = int(line.rsplit(":", 1)[1])
                 if line.strip().startswith("amqp "):
                     self.amqp_port = int(line.rsplit(":", 1)[1])
                 if line.startswith("ready"):

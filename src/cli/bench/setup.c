@@ -117,8 +117,8 @@ static void serve(const struct bench_server *s, int out) {
     self[n] = 0;
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     dup2(out, STDOUT_FILENO);
-    execl(self, self, "serve", "--data", s->data, "--http", "127.0.0.1:0", "--amqp", "off", "--log-level", "warn", "--rate", "1000000",
-          (char *)NULL);
+    execl(self, self, "serve", "--data", s->data, "--http", "127.0.0.1:0", "--amqp", "off", "--management", "off",
+          "--log-level", "warn", "--rate", "1000000", (char *)NULL);
     _exit(127);
 }
 
