@@ -178,6 +178,29 @@ static void rejected_ones_are_parked_where_the_queue_says_so(void **state) {
     assert_int_equal(info.parked, 1);
 }
 
+static void attempts_are_counted_where_there_is_a_limit(void **state) {
+    struct house *h = *state;
+    table_put_integer(house_table(h), "x-delivery-limit", 5);
+    DO(h, QUEUE_DECLARE, queue_declare, .queue = Q("q"), .durable = true, .no_wait = true,
+       .arguments = house_table_done(h));
+    struct buf headers;
+    buf_init(&headers, 1 << 10);
+    table_put_text(&headers, "mine", "kept");
+    house_publish(h, 0, (struct basic_publish){.routing_key = Q("q")},
+                  &(struct properties){.flags = PROPERTY_DELIVERY_MODE | PROPERTY_HEADERS,
+                                       .delivery_mode = 2,
+                                       .headers = {headers.data, (uint32_t)headers.len}},
+                  "a");
+    buf_release(&headers);
+    send(h, "q", "b");
+    house_run(h);
+    consume(h, "q", "t");
+    house_expect(h, "basic.deliver t 1 '' 'q' mine=kept | a\nbasic.deliver t 2 '' 'q' | b\n");
+    DO(h, BASIC_NACK, basic_nack, .delivery_tag = 2, .multiple = true, .requeue = true);
+    house_expect(h, "basic.deliver t 3 again '' 'q' mine=kept x-delivery-count=1 | a\n"
+                    "basic.deliver t 4 again '' 'q' x-delivery-count=1 | b\n");
+}
+
 static void prefetch_is_each_consumers(void **state) {
     struct house *h = *state;
     queue(h, "q");
@@ -278,6 +301,7 @@ int main(void) {
         TEST(what_is_not_acked_comes_again),
         TEST(an_unknown_delivery_tag_ends_the_channel),
         TEST(rejected_ones_are_parked_where_the_queue_says_so),
+        TEST(attempts_are_counted_where_there_is_a_limit),
         TEST(prefetch_is_each_consumers),
         TEST(prefetch_may_be_the_channels),
         TEST(recover_gives_everything_back),

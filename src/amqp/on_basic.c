@@ -23,7 +23,7 @@ static void on_recover(struct channel *ch, uint32_t method, bool requeue) {
         connection_error(ch->connection, REPLY_NOT_IMPLEMENTED, method, "requeue=false");
         return;
     }
-    if (engine_session_unacked(ch->session) > 0 && !settle_now(ch, method, 0, true, SETTLE_REQUEUE)) return;
+    if (!settle_now(ch, method, 0, true, SETTLE_REQUEUE)) return;
     if (method == METHOD_BASIC_RECOVER) channel_send(ch, &(struct method){.id = METHOD_BASIC_RECOVER_OK});
 }
 
@@ -91,6 +91,7 @@ void channel_basic_info(const struct channel *ch, struct amqp_channel_info *out)
     out->global_prefetch = b->global_prefetch;
     out->confirms = ch->confirms;
     out->transactional = ch->transactional;
+    out->flow_stopped = ch->flow_stopped;
     out->published = b->published;
     out->confirmed = b->confirms.sent;
     out->returned = b->returned;

@@ -229,6 +229,21 @@ static void a_rollback_forgets_publishes_and_acks(void **state) {
     assert_int_equal(engine_session_unacked(h->channel[0]->session), 0);
 }
 
+static void all_acked_in_a_transaction_are_those_delivered_until_then(void **state) {
+    struct house *h = *state;
+    queue(h, "q");
+    send(h, "q", "a");
+    send(h, "q", "b");
+    DO(h, TX_SELECT, tx_select);
+    house_run(h);
+    DO(h, BASIC_GET, basic_get, .queue = Q("q"));
+    DO(h, BASIC_ACK, basic_ack, .delivery_tag = 0, .multiple = true);
+    DO(h, BASIC_GET, basic_get, .queue = Q("q"));
+    DO(h, TX_COMMIT, tx_commit);
+    house_expect(h, "tx.select-ok\nbasic.get-ok 1 '' 'q' 1 | a\nbasic.get-ok 2 '' 'q' 0 | b\ntx.commit-ok\n");
+    assert_int_equal(engine_session_unacked(h->channel[0]->session), 1);
+}
+
 static void a_commit_waits_for_room(void **state) {
     struct house *h = *state;
     queue(h, "q");
@@ -383,6 +398,7 @@ int main(void) {
         TEST(a_publish_waits_until_there_is_room),
         TEST(a_transaction_is_done_at_commit),
         TEST(a_rollback_forgets_publishes_and_acks),
+        TEST(all_acked_in_a_transaction_are_those_delivered_until_then),
         TEST(a_commit_waits_for_room),
         TEST(transactions_and_confirms_exclude_each_other),
         TEST(in_a_transaction_what_cannot_be_done_is_told_at_once),

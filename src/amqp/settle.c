@@ -18,8 +18,6 @@ bool settle_now(struct channel *ch, uint32_t method, uint64_t tag, bool multiple
         ch->connection->amqp->stats.acked += settled;
         return true;
     }
-    // "All" of nothing is no error.
-    if (err == ERR_NOT_FOUND && tag == 0 && multiple) return true;
     if (err == ERR_NOT_FOUND)
         channel_error(ch, REPLY_PRECONDITION_FAILED, method, "unknown delivery tag %" PRIu64, tag);
     else channel_fail(ch, method, &e);

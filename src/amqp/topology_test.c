@@ -163,7 +163,7 @@ static void an_exclusive_queue_is_its_connections_alone(void **state) {
     struct house *h = *state;
     char expected[512];
     DO(h, QUEUE_DECLARE, queue_declare, .queue = Q("q"), .exclusive = true);
-    DO(h, QUEUE_DECLARE, queue_declare, .queue = Q("q"), .exclusive = true);
+    DO(h, QUEUE_DECLARE, queue_declare, .queue = Q("q"), .exclusive = true, .durable = true); // cannot outlive it
     house_expect(h, "queue.declare-ok q 0 0\nqueue.declare-ok q 0 0\n");
     DO_OTHER(h, QUEUE_DECLARE, queue_declare, .queue = Q("q"), .passive = true);
     snprintf(expected, sizeof expected, "other channel 405 queue.declare: %s", locked);
