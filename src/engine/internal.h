@@ -1,16 +1,7 @@
-// What the engine's files share. README.md has the invariants.
-//
-//   stored   one message: where its record is, and its bytes unless they were dropped from memory
-//   entry    one message in one queue: its state, its attempts, its place in the queue's chains
-//   queue    chains of entries: ready (one a priority level), waiting, unacked, parked
-//
-//   queue.levels[p] ── entry ── entry ── entry        every entry is in exactly one chain of its queue
-//                        │        │
-//                      stored ◄── entry (of another queue; entries of one message are linked by `sibling`)
+// What the engine's files share: the engine itself, and what they do for each other. README.md has the invariants.
 #ifndef BARID_ENGINE_INTERNAL_H
 #define BARID_ENGINE_INTERNAL_H
 
-#include "base/backoff.h"
 #include "base/buf.h"
 #include "base/io.h"
 #include "base/list.h"
@@ -18,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/index.h"
 #include "engine/memory.h"
+#include "engine/queue.h"
 #include "engine/records.h"
 #include "engine/session.h"
 #include "engine/slab.h"
@@ -35,47 +27,6 @@
 #define SETTLE_BATCH  4096        // settles gathered before they are flushed even in the middle of a pass
 #define NEAR_HEAD     64          // ready messages a queue keeps in memory while others are dropped from it
 
-struct stored {
-    uint64_t seq; // order of publishing: the order of every queue
-    int64_t published_at_ms;
-    uint8_t *block;           // encoded head and content (records.h), NULL when only in the journal
-    uint32_t segment, offset; // segment 0: not in the journal
-    uint32_t length;          // of the record's payload
-    uint32_t body_length;     // of a claimed one: as long as it is, at most UINT32_MAX
-    uint32_t first;           // entries
-    uint32_t claim;           // claims.c, NONE: it carries its body itself
-};
-
-enum entry_state { ENTRY_READY, ENTRY_WAITING, ENTRY_UNACKED, ENTRY_PARKED, ENTRY_DEAD };
-
-struct entry {
-    uint32_t next, prev; // in the chain of its state
-    uint32_t stored;
-    uint32_t sibling; // next entry of the same message
-    uint32_t queue;   // slot
-    uint32_t timer;   // timers.h
-    uint32_t aux;     // unacked: its session; parked: handle of its struct parking; dead: enum dead_reason
-    uint16_t attempts;
-    uint8_t priority;
-    uint8_t state : 4;
-    uint8_t redelivered : 1;
-    uint8_t recorded : 1; // named in a record, so its settling must be too
-    uint8_t timed : 1;    // replaying: has a delay or an expiration
-    uint8_t named : 1;    // replaying: has a message id
-};
-
-struct chain {
-    uint32_t head, tail, count;
-};
-
-// Why a parked entry is parked.
-struct parking {
-    uint64_t id;
-    int64_t parked_at_ms;
-    uint32_t entry;
-    char *reason;
-};
-
 // A live record that is not a message: who owns it, so that compaction can write it again.
 enum pin_kind { PIN_VHOST = 1, PIN_QUEUE, PIN_EXCHANGE, PIN_BINDING, PIN_DEDUPE };
 struct pin {
@@ -84,44 +35,6 @@ struct pin {
     void *owner;
     int64_t until_ms; // PIN_DEDUPE: wall clock
     uint32_t timer;
-};
-
-struct dedupe;
-struct present;
-
-struct queue {
-    struct vhost *vhost;
-    char *name;
-    uint32_t slot;                // in engine.queues, reused
-    uint32_t id;                  // in records, never reused while a record names it
-    bool declared;                // false only while replaying
-    bool deleted;                 // off the maps, freed when no callback is running
-    bool awaiting;                // its head is not durable yet
-    struct queue_options options; // its strings are ours
-    struct backoff backoff;
-    struct chain *levels;
-    uint64_t nonempty[4]; // bit p: levels[p] has entries
-    struct chain waiting, unacked, parked;
-    uint64_t ready, bytes, unacked_bytes; // of bodies: ready, unacked
-    uint64_t body_memory;                 // of messages that are in memory, counted in every queue that has them
-    uint64_t published, delivered, acked, redelivered, got, dead_lettered, expired;
-    uint32_t finger;             // replaying: where the last moved message was put in
-    struct consumer **consumers; // highest priority first
-    uint32_t n_consumers, cap_consumers;
-    uint32_t turn;           // round-robin
-    struct consumer *active; // who has everything, with single_active_consumer
-    bool exclusive;
-    struct dedupe *dedupe;
-    struct present *present;
-    bool is_room;             // where messages of a delayed exchange wait (delayed.c)
-    struct exchange *room_of; // NULL while replaying
-    uint64_t stuck_pass;      // the last pass in which a dead letter of its had nowhere to go
-    struct list bindings;
-    uint32_t pin;
-    uint32_t expiry_timer, dedupe_timer;
-    uint64_t route_mark;    // the last publish that came by: a queue takes a message once
-    struct list_node dirty; // in engine.dirty, engine.awaiting or engine.rooms
-    struct list_node owned; // in engine.owned
 };
 
 struct done {
@@ -260,22 +173,7 @@ void entry_unlink(struct engine *e, uint32_t entry);                       // ou
 int queue_highest(const struct queue *q);
 int queue_lowest(const struct queue *q);
 
-// ---- queue.c
 static inline struct queue *entry_queue(const struct engine *e, const struct entry *x) { return e->queues[x->queue]; }
-// Is it, and what is in it, in the journal?
-static inline bool queue_recorded(const struct queue *q) { return q->options.durable && !q->options.owner; }
-uint64_t queue_time(uint64_t ms); // no longer than a hundred years
-struct queue *queue_find(const struct vhost *v, const char *name);
-struct queue *queue_new(struct engine *e, uint32_t id);
-void queue_name_put(struct queue *q);
-void queue_set_options(struct engine *e, struct queue *q, const struct queue_options *o);
-void queue_wake(struct engine *e, struct queue *q); // it may have something to dispatch
-void queue_remove(struct engine *e, struct queue *q, bool record);
-void queue_free(struct queue *q);
-void queue_used(struct engine *e, struct queue *q); // starts its expiry again
-void queue_expiry_due(struct engine *e, struct queue *q);
-void queue_limit(struct engine *e, struct queue *q); // max-length: drops from the head
-void queues_bury(struct engine *e);                  // frees what callbacks may have held
 
 // ---- pins.c: records of topology and of dedupe windows
 uint32_t pin_new(struct engine *e, enum pin_kind kind, void *owner, const struct journal_ref *ref);
@@ -306,6 +204,8 @@ struct publishing {
 };
 enum err publish_to(struct engine *e, struct exchange *x, const struct message *m, const struct origin *o,
                     struct publishing *p, struct error *err);
+
+// ---- place.c
 // When a message may be seen and when it dies: wall clock, from its record.
 struct times {
     int64_t published_at_ms, delay_until_ms, expires_ms;
