@@ -91,7 +91,7 @@ void channel_end(struct channel *ch) {
 
 void channel_flow(struct channel *ch) {
     if (ch->session && !of(ch)->released)
-        engine_session_pause(ch->session, ch->flow_stopped || ch->close_sent || core_of(ch->connection)->out_high);
+        engine_session_pause(ch->session, ch->close_sent || core_of(ch->connection)->out_high);
 }
 
 // ---- errors
@@ -217,17 +217,19 @@ static void on_close(struct channel *ch) {
     connection_send(c, number, &(struct method){.id = METHOD_CHANNEL_CLOSE_OK});
 }
 
+// Prefetch is what limits deliveries: like RabbitMQ, nothing is stopped by this.
+static void on_flow(struct channel *ch, const struct method *m) {
+    if (m->channel_flow.active)
+        channel_send(ch, &(struct method){.id = METHOD_CHANNEL_FLOW_OK, .channel_flow_ok.active = true});
+    else connection_error(ch->connection, REPLY_NOT_IMPLEMENTED, m->id, "active=false");
+}
+
 static void on_channel(struct channel *ch, const struct method *m) {
     switch (m->id) {
     case METHOD_CHANNEL_OPEN: channel_error(ch, REPLY_CHANNEL_ERROR, m->id, "second 'channel.open' seen"); break;
     case METHOD_CHANNEL_CLOSE: on_close(ch); break;
     case METHOD_CHANNEL_CLOSE_OK: break;
-    case METHOD_CHANNEL_FLOW:
-        ch->flow_stopped = !m->channel_flow.active;
-        channel_flow(ch);
-        channel_send(ch,
-                     &(struct method){.id = METHOD_CHANNEL_FLOW_OK, .channel_flow_ok.active = m->channel_flow.active});
-        break;
+    case METHOD_CHANNEL_FLOW: on_flow(ch, m); break;
     case METHOD_CHANNEL_FLOW_OK: break;
     default: channel_error(ch, REPLY_COMMAND_INVALID, m->id, "unimplemented method");
     }
@@ -272,10 +274,36 @@ static bool hold_publish(struct connection *c) {
     struct connection_core *core = core_of(c);
     const char *reason = NULL;
     core->published = true;
+    core->unseen = true;
     if (!c->amqp->blocked || !engine_blocked(c->amqp->o.engine, &reason)) return false;
     connection_blocked(c, reason ? reason : "");
     core->waits_unblocked = true;
     connection_pause(c);
+    return true;
+}
+
+static void on_visible(void *arg, enum publish_result result) {
+    (void)result;
+    struct channel *ch = arg;
+    if (!ch->closed && of(ch)->waits > 0) {
+        of(ch)->waits--;
+        connection_resume(ch->connection);
+    }
+    channel_release(ch);
+}
+
+// A persistent message is in its queue only when it is durable. Who publishes without confirms and then looks into the
+// queue expects to find it: the look is left where it is until then.
+static bool hold_look(struct channel *ch, uint32_t id) {
+    struct connection_core *core = core_of(ch->connection);
+    bool looks =
+        id == METHOD_BASIC_GET || id == METHOD_QUEUE_DECLARE || id == METHOD_QUEUE_PURGE || id == METHOD_QUEUE_DELETE;
+    if (!looks || !core->unseen) return false;
+    core->unseen = false;
+    if (!engine_when_durable(ch->connection->amqp->o.engine, on_visible, ch)) return false;
+    channel_hold(ch);
+    of(ch)->waits++;
+    connection_pause(ch->connection);
     return true;
 }
 
@@ -292,6 +320,7 @@ static bool on_method(struct channel *ch, const struct frame *f, const struct me
         return true;
     }
     if (!method_has_content(m->id)) {
+        if (hold_look(ch, m->id)) return false;
         channel_hold(ch);
         dispatch(ch, &(struct command){.method = m});
         channel_release(ch);

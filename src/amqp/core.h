@@ -68,6 +68,7 @@ struct connection_core {
     struct list gathering; // channels whose content has begun and leads into the input
     struct list_node of_writing, of_resuming, of_ending;
     bool published;         // has published something ever
+    bool unseen;            // … and has not looked into a queue since
     bool told_blocked;      // connection.blocked was sent
     bool waits_unblocked;   // paused with a publish in front while the broker is blocked
     bool out_high;          // its sessions are paused

@@ -71,7 +71,7 @@ void amqp_each_channel(struct amqp *a, void (*each)(void *arg, const struct amqp
                                              .number = ch->number,
                                              .confirms = ch->confirms,
                                              .transactional = ch->transactional,
-                                             .flow_stopped = ch->flow_stopped};
+                                             .flow_stopped = core_of(c)->out_high};
             channel_basic_info(ch, &info);
             each(arg, &info);
         }

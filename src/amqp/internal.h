@@ -95,7 +95,7 @@ struct channel {
     uint32_t references; // the connection's, and one each publish whose callback is to come
     bool closed;         // only references are left
     bool close_sent;     // waits for close-ok: everything else is dropped
-    bool confirms, transactional, flow_stopped;
+    bool confirms, transactional;
     struct session *session;
     struct channel_basic *basic; // on_basic*.c's own: consumers, confirms, prefetch
     struct channel_tx *tx;       // on_tx.c's own

@@ -91,7 +91,6 @@ void channel_basic_info(const struct channel *ch, struct amqp_channel_info *out)
     out->global_prefetch = b->global_prefetch;
     out->confirms = ch->confirms;
     out->transactional = ch->transactional;
-    out->flow_stopped = ch->flow_stopped;
     out->published = b->published;
     out->confirmed = b->confirms.sent;
     out->returned = b->returned;

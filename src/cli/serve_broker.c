@@ -4,6 +4,7 @@
 
 #include "access/access.h"
 #include "amqp/amqp.h"
+#include "base/log.h"
 #include "cli/cli.h"
 #include "engine/engine.h"
 #include "management/management.h"
@@ -55,6 +56,21 @@ static void add_vhost(void *arg, const struct access_vhost_info *v) {
     struct vhosts *all = arg;
     struct vhost *made;
     if (all->err == ERR_OK) all->err = engine_vhost_add(all->broker->engine, v->name, &made, all->error);
+}
+
+static void on_kept(void *arg, enum err err, const struct error *e) {
+    if (err != ERR_OK) log_event(LOG_WARN, "vhost_not_kept", "reason", e->text, NULL);
+}
+
+// The journal has one that the database does not: an older copy of the database was put back, or the last deletion was
+// not finished. Its queues are not thrown away for that.
+static void keep_vhost(void *arg, struct vhost *v) {
+    struct serve_broker *b = arg;
+    const char *name = vhost_name(v);
+    if (strcmp(name, "/") == 0 || access_vhost(b->access, name)) return;
+    log_event(LOG_WARN, "vhost_found", "vhost", name, "reason", "it is in the journal and was not in the database",
+              NULL);
+    access_vhost_put(b->access, &(struct access_vhost_info){.name = name}, on_kept, b);
 }
 
 static enum err open_amqp(struct serve_broker *b, struct error *e) {
@@ -112,6 +128,7 @@ static void on_access_opened(void *arg, enum err err, const struct error *why) {
     }
     struct vhosts all = {.broker = b, .error = &e};
     access_each_vhost(b->access, add_vhost, &all);
+    engine_each_vhost(b->engine, keep_vhost, b);
     err = all.err;
     if (err == ERR_OK) err = open_amqp(b, &e);
     if (err == ERR_OK) err = open_management(b, &e);

@@ -128,6 +128,26 @@ def test_a_lost_password_is_set_while_the_server_is_stopped(broker):
         connection.channel().queue_declare("q")
 
 
+def test_queues_are_kept_when_an_older_database_is_put_back(broker):
+    database = os.path.join(broker.server.data, "barid.db")
+    broker.server.stop()
+    with open(database, "rb") as f:
+        older = f.read()
+    broker.server.start()
+    broker.ok("vhost", "add", "blue")
+    broker.ok("permission", "set", "guest", "--vhost", "blue", ".*", ".*", ".*")
+    with broker.connect("guest", "guest", "blue") as connection:
+        connection.channel().queue_declare("q", durable=True)
+    broker.server.stop()
+    with open(database, "wb") as f:
+        f.write(older)
+    broker.server.start()
+    eventually(lambda: "blue" in broker.ok("vhost", "list"), what="blue")
+    broker.ok("permission", "set", "guest", "--vhost", "blue", ".*", ".*", ".*")
+    with broker.connect("guest", "guest", "blue") as connection:
+        connection.channel().queue_declare("q", passive=True)
+
+
 def test_definitions_move_a_broker(broker, tmp_path):
     broker.ok("user", "add", "ann", "--tags", "monitoring", new="secret")
     broker.ok("vhost", "add", "blue", "--description", "The blue one")
