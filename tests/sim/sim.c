@@ -125,7 +125,9 @@ static void op_settle(struct world *w) {
                       : dice < 17 ? SETTLE_REQUEUE
                       : dice < 18 ? SETTLE_PARK
                                   : SETTLE_REJECT;
-    settle_one(w, (uint32_t)pick(w, w->n_held), how);
+    uint32_t at = (uint32_t)pick(w, w->n_held);
+    if (pick(w, 8) == 0) settle_many(w, at, how);
+    else settle_one(w, at, how);
 }
 
 static void op_consume(struct world *w) {

@@ -324,6 +324,33 @@ void settle_one(struct world *w, uint32_t at, enum settle how) {
     if (engine_settle(h.slot->session, h.tag, false, really, "simulated", &e)) world_fail(w, "settle: %s", e.text);
 }
 
+// Everything of its session up to it; one by one where the model does not know which of two messages is meant.
+void settle_many(struct world *w, uint32_t at, enum settle how) {
+    struct held_delivery last = w->held[at];
+    struct error e;
+    uint32_t kept = 0, n = 0;
+    for (uint32_t i = 0; i < w->n_held; i++) {
+        struct held_delivery h = w->held[i];
+        if (h.slot == last.slot && h.tag <= last.tag && w->model.messages[h.message].in[h.slot->queue].twice) {
+            settle_one(w, at, how);
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < w->n_held; i++) {
+        struct held_delivery h = w->held[i];
+        if (h.slot != last.slot || h.tag > last.tag) {
+            w->held[kept++] = h;
+            continue;
+        }
+        settled(w, h.message, h.slot->queue, how);
+        n++;
+    }
+    w->n_held = kept;
+    world_say(w, "  settle %u of %s up to %u: %d", n, queue_names[last.slot->queue], last.message, how);
+    enum settle really = w->sabotage == SABOTAGE_DROP_SETTLE && how == SETTLE_ACK ? SETTLE_RETURN : how;
+    if (engine_settle(last.slot->session, last.tag, true, really, "simulated", &e)) world_fail(w, "settle: %s", e.text);
+}
+
 // ---- commits
 
 // A dead letter without room for it is settled nowhere yet, nor is what waits for room on the disk.

@@ -96,6 +96,7 @@ void batch_end(struct world *w);
 void consumer_add(struct world *w, int queue, const struct consumer_options *o, bool census);
 void consumer_end(struct world *w, struct slot *s);
 void settle_one(struct world *w, uint32_t held, enum settle how);
+void settle_many(struct world *w, uint32_t held, enum settle how);
 void op_publish(struct world *w);
 void check_bounds(struct world *w);
 void world_drain(struct world *w); // at the end: everything is consumed, nothing is missing
