@@ -149,12 +149,14 @@ bool queue_rows_sort(struct queue_rows *q, const char *by) {
 
 // ---- the table ------------------------------------------------------------------------------------------
 
+// 1536 with step 1024: "1.5k". `units` begins with that of plain numbers, a space for none.
 static void scaled(char *out, size_t size, double v, double step, const char *units) {
-    while (v >= step && units[1] != '\0') {
+    const char *unit = units;
+    while (v >= step && unit[1] != '\0') {
         v /= step;
-        units++;
+        unit++;
     }
-    snprintf(out, size, v < 10 && *units != ' ' ? "%.1f%c" : "%.0f%c", v, *units);
+    snprintf(out, size, v < 10 && unit > units ? "%.1f%c" : "%.0f%c", v, *unit);
     size_t n = strlen(out);
     if (out[n - 1] == ' ') out[n - 1] = '\0';
 }

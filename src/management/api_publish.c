@@ -157,8 +157,8 @@ void manage_publish(struct call *c) {
 
 static void on_alive_delivery(void *arg, const struct delivery *d) {}
 
-static void on_alive_published(void *arg, enum publish_result result) {
-    struct call *c = arg;
+static void get_alive(struct loop_post *post) {
+    struct call *c = LIST_ITEM(post, struct call, post);
     struct error e = {0};
     bool got = false;
     uint64_t left;
@@ -172,6 +172,13 @@ static void on_alive_published(void *arg, enum publish_result result) {
     }
     if (got) manage_health_ok(c);
     else call_fail(c, 503, "service_unavailable", "the message did not come back: %s", e.text);
+}
+
+// The engine hands nothing over from inside a callback.
+static void on_alive_published(void *arg, enum publish_result result) {
+    struct call *c = arg;
+    c->post.fn = get_alive;
+    loop_post(c->management->o.loop, &c->post);
 }
 
 void manage_aliveness(struct call *c) {

@@ -123,6 +123,9 @@ char *tags_of(const json_t *o) {
     return text;
 }
 
+// When this one fails so does the next, with the reason why.
+static void on_first_put(void *arg, enum err err, const struct error *e) {}
+
 void manage_vhost_put(struct call *c) {
     struct management *m = c->management;
     const char *name = call_param(c, "vhost");
@@ -139,7 +142,15 @@ void manage_vhost_put(struct call *c) {
         .tracing = json_bool_or(c->json, "tracing", false),
     };
     c->status = access_vhost(m->o.access, name) ? 204 : 201;
-    access_vhost_put(m->o.access, &v, on_put, c);
+    if (c->status == 204) {
+        access_vhost_put(m->o.access, &v, on_put, c);
+    } else {
+        // Who makes one may use it, as with RabbitMQ. Changes take effect in order: the last one's end is that of both.
+        const struct access_permission all = {
+            .user = c->user->name, .vhost = name, .configure = ".*", .write = ".*", .read = ".*"};
+        access_vhost_put(m->o.access, &v, on_first_put, NULL);
+        access_permission_put(m->o.access, &all, on_put, c);
+    }
     free(tags);
 }
 

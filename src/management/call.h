@@ -10,6 +10,7 @@
 #include "access/access.h"
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/loop.h"
 #include "engine/engine.h"
 
 #include <jansson.h>
@@ -25,6 +26,7 @@ struct manage_route;
 
 struct call {
     struct list_node node; // of the door
+    struct loop_post post; // a handler's, while it waits
     struct door *door;
     struct management *management;
     struct MHD_Connection *connection; // NULL: it ended first
@@ -37,7 +39,6 @@ struct call {
     struct vhost *vhost;            // when the route names one
     struct buf body, out;
     json_t *json; // of the body, after call_json
-    void *work;   // a handler's own, while it waits
     int status;   // of the answer, when `answered`
     const char *type;
     char *location;

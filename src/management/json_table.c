@@ -138,8 +138,10 @@ static enum err take_numbers(const json_t *object, struct properties *p, struct 
 static enum err take_headers(const json_t *object, struct properties *p, struct buf *table, struct error *e) {
     const json_t *v = json_object_get(object, "headers");
     if (v == NULL || json_is_null(v)) return ERR_OK;
-    if (json_object_get(v, "BCC") != NULL) json_object_del((json_t *)v, "BCC");
-    enum err err = json_to_table(v, table, e);
+    json_t *shown = json_copy((json_t *)v);
+    json_object_del(shown, "BCC");
+    enum err err = json_to_table(shown, table, e);
+    json_decref(shown);
     p->headers = (struct view){table->data, (uint32_t)table->len};
     p->flags |= PROPERTY_HEADERS;
     return err;
