@@ -55,6 +55,7 @@ static enum err list(const struct broker_command *c, struct broker *b, char **wo
         free(tags);
     }
     if (!c->json) table_print(&t);
+    table_release(&t);
     json_decref(users);
     return ERR_OK;
 }

@@ -43,6 +43,7 @@ static enum err list(const struct broker_command *c, struct broker *b, char **wo
         else table_row(&t, cells);
     }
     if (!c->json) table_print(&t);
+    table_release(&t);
     json_decref(permissions);
     return ERR_OK;
 }

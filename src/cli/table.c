@@ -50,13 +50,16 @@ static void print_row(const struct table *t, size_t first, const int *widths) {
     putchar('\n');
 }
 
-void table_print(struct table *t) {
+void table_print(const struct table *t) {
     int widths[TABLE_COLUMNS_MAX] = {0};
     for (size_t i = 0; i < t->cells; i++) {
         int n = width_of(t->cell[i]);
         if (n > widths[i % t->columns]) widths[i % t->columns] = n;
     }
     for (size_t i = 0; i < t->cells; i += t->columns) print_row(t, i, widths);
+}
+
+void table_release(struct table *t) {
     for (size_t i = 0; i < t->cells; i++) free(t->cell[i]);
     free(t->cell);
     *t = (struct table){0};

@@ -13,5 +13,6 @@ struct table {
 
 void table_init(struct table *t, size_t columns);
 void table_row(struct table *t, const char *const *cells); // NULL cells are empty; the first row is the heading
-void table_print(struct table *t);                         // and releases it
+void table_print(const struct table *t);
+void table_release(struct table *t);
 #endif

@@ -29,6 +29,7 @@ static enum err list(const struct broker_command *c, struct broker *b, char **wo
         free(tags);
     }
     if (!c->json) table_print(&t);
+    table_release(&t);
     json_decref(vhosts);
     return ERR_OK;
 }
