@@ -9,7 +9,7 @@ SEEDS  ?= 1000
 JOBS   ?= $(shell nproc)
 
 .DEFAULT_GOAL := all
-.PHONY: all run test check nightly bench sim fmt fmt-check tidy demo install clean help deps
+.PHONY: all run test check nightly bench bench-brokers sim fmt fmt-check tidy demo install clean help deps
 
 all: deps $(BUILD)/build.ninja ## build build/barid (gcc, optimised, with debug information)
 	@ninja -C $(BUILD) -j $(JOBS) --quiet
@@ -45,6 +45,11 @@ sim: all ## the simulator alone: make sim SEEDS=5000
 bench: all ## measure complete journeys on this machine
 	@$(BUILD)/barid bench journey
 
+bench-brokers: ## RabbitMQ and barid under the same loads, in turn: about an hour on a quiet machine
+	@tools/deps.sh bench
+	@$(MAKE) --no-print-directory all
+	@bench/side_by_side.py
+
 demo: all ## watch a text and a picture travel while the server is killed under them
 	@$(PYTHON) tools/demo.py
 
@@ -65,4 +70,4 @@ clean: ## remove all build directories
 	rm -rf $(BUILD) build-clang build-asan build-tsan
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile

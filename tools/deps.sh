@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and only those. Says what it does; does nothing when nothing is missing.
 #
-#   tools/deps.sh [build|run|check|test]
+#   tools/deps.sh [build|run|check|test|bench]
 #
 # build, run   what it takes to compile and start barid
 # check        and the unit tests and the structure test
 # test         and everything `make test` uses: clang, sanitizers, a browser, …
+# bench        build, and what bench/side_by_side.py compares with: RabbitMQ's clients, and what its server needs
 set -euo pipefail
 
 build=(gcc libc6-dev make meson ninja-build pkg-config python3
@@ -15,14 +16,20 @@ build=(gcc libc6-dev make meson ninja-build pkg-config python3
 check=(libcmocka-dev python3-pytest)
 full=(clang libclang-rt-14-dev llvm clang-tidy clang-format
     python3-websockets python3-requests python3-jsonschema python3-yaml python3-aiohttp python3-pika
+    librabbitmq-dev
     chromium chromium-driver python3-selenium)
+
+bench=(librabbitmq-dev maven openjdk-17-jre-headless erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia
+    erlang-os-mon erlang-parsetools erlang-public-key erlang-runtime-tools erlang-ssl erlang-syntax-tools erlang-tools
+    erlang-xmerl)
 
 case "${1:-build}" in
 build | run) wanted=("${build[@]}") ;;
 check) wanted=("${build[@]}" "${check[@]}") ;;
 test) wanted=("${build[@]}" "${check[@]}" "${full[@]}") ;;
+bench) wanted=("${build[@]}" "${bench[@]}") ;;
 *)
-    echo "usage: tools/deps.sh [build|run|check|test]" >&2
+    echo "usage: tools/deps.sh [build|run|check|test|bench]" >&2
     exit 2
     ;;
 esac

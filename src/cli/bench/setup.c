@@ -117,8 +117,8 @@ static void serve(const struct bench_server *s, int out) {
     self[n] = 0;
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     dup2(out, STDOUT_FILENO);
-    execl(self, self, "serve", "--data", s->data, "--http", "127.0.0.1:0", "--amqp", "off", "--management", "off",
-          "--log-level", "warn", "--rate", "1000000", (char *)NULL);
+    execl(self, self, "serve", "--data", s->data, "--http", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--management",
+          "off", "--log-level", "warn", "--rate", "1000000", (char *)NULL);
     _exit(127);
 }
 
@@ -135,6 +135,8 @@ static void spawn(struct bench_server *s, const char *dir) {
     while (f && fgets(line, sizeof line, f)) {
         const char *at = strstr(line, "http://");
         if (at) snprintf(s->url, sizeof s->url, "%.*s", (int)strcspn(at, " \n"), at);
+        if ((at = strstr(line, "amqp://")) != NULL)
+            snprintf(s->amqp, sizeof s->amqp, "%.*s", (int)strcspn(at, " \n"), at);
         if (strncmp(line, "ready", 5) == 0) return;
     }
     die("bench: the server did not start");

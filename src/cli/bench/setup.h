@@ -13,6 +13,7 @@
 struct bench_server {
     char url[128]; // "http://127.0.0.1:8080"
     char host[64]; // "127.0.0.1:8080"
+    char amqp[96]; // "amqp://127.0.0.1:5672", of the server we started
     struct sockaddr_in address;
     pid_t pid;      // of the server we started; 0 when it was there before
     char data[256]; // its temporary data directory
