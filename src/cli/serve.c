@@ -157,6 +157,7 @@ static enum err open_stores(struct server *s, struct error *e) {
     datastore_low_water(s->datastore, s->low_water);
     // The bus goes on for longer than the database: what was accepted must still reach mailboxes, to be let go of.
     uint64_t bus_low_water = s->low_water / 4 < BUS_LOW_WATER_MAX ? s->low_water / 4 : BUS_LOW_WATER_MAX;
+    s->broker.low_water = bus_low_water;
     struct bus_options b = {.url = "embedded:", .io = s->io, .low_water_bytes = bus_low_water};
     return bus_open(&s->bus, s->loop, &b, e);
 }

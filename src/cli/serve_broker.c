@@ -25,7 +25,6 @@ bool serve_broker_settings(struct serve_broker *b, const struct config *c) {
     if (!address(c, "amqp", b->address, sizeof b->address, &b->port) ||
         !address(c, "amqps", b->tls_address, sizeof b->tls_address, &b->tls_port) ||
         !address(c, "management", b->management_address, sizeof b->management_address, &b->management_port) ||
-        !config_bytes(c, "low-water", &b->low_water) ||
         !config_number(c, "max-connections", 1000000, &b->max_connections) ||
         !config_number(c, "heartbeat", 65535, &b->heartbeat) ||
         !config_number(c, "channel-max", 65535, &b->channel_max) || !config_bytes(c, "frame-max", &b->frame_max) ||

@@ -27,7 +27,7 @@ struct serve_broker {
     struct access *access;
     struct amqp *amqp;             // NULL: not open
     struct management *management; // NULL: not open
-    uint64_t low_water;            // told to who asks
+    uint64_t low_water;            // at which the engine refuses publishes: set by the caller
     void (*drained)(void *arg);
     void *drained_arg;
     uint32_t drain_ms;

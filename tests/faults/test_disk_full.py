@@ -1,40 +1,11 @@
 """A full disk: what would need room is refused and told to come back, what is there is still served, and when there
 is room again everything goes on. Nothing that was acknowledged is lost on the way."""
-import contextlib
 import os
-import shutil
-import subprocess
-import tempfile
 
 import pytest
 
+from support.disk import fill, small_disk
 from support.server import Server, eventually
-
-SIZE = 192 * 1024 * 1024
-
-
-@contextlib.contextmanager
-def small_disk():
-    """A file system of its own, of SIZE bytes; without the right to mount, none."""
-    directory = tempfile.mkdtemp(prefix="barid-small-")
-    mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", directory], capture_output=True).returncode == 0
-    try:
-        yield directory if mounted else None
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", directory], check=False)
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def fill(directory, leave):
-    """A file as large as it takes to leave so many bytes."""
-    path = os.path.join(directory, "filler")
-    left = os.statvfs(directory)
-    with open(path, "ab") as f:
-        os.posix_fallocate(f.fileno(), 0, max(1, f.tell() + left.f_bavail * left.f_frsize - leave))
-    return path
-
 
 def check_refuses_and_recovers(server, make_full, make_room):
     alice, bob = server.new_user("alice"), server.new_user("bob")
