@@ -151,14 +151,15 @@ static void flow(struct connection *c, bool high) {
 
 void connection_sent(struct connection *c, size_t sent, uint64_t in_flight) {
     struct connection_core *core = core_of(c);
-    uint64_t before = c->out.len + core->in_flight + sent;
     core->sent_bytes += sent;
     c->amqp->stats.sent_bytes += sent;
     core->in_flight = in_flight;
     uint64_t waiting = c->out.len + in_flight;
     if (waiting > OUT_HIGH) flow(c, true);
     else if (waiting < OUT_LOW) flow(c, false);
-    if (before > OUT_STOP && waiting <= OUT_STOP) read_on(c);
+    bool stopped = core->out_stopped;
+    core->out_stopped = waiting > OUT_STOP;
+    if (stopped && !core->out_stopped) read_on(c);
 }
 
 void connection_send(struct connection *c, uint16_t channel, const struct method *m) {
@@ -170,7 +171,7 @@ void connection_send(struct connection *c, uint16_t channel, const struct method
 
 bool connection_reads(const struct connection *c) {
     // One that is closing takes everything and drops it, to find close-ok.
-    return c->closing || (c->pauses == 0 && c->out.len + core_of(c)->in_flight <= OUT_STOP);
+    return c->closing || (c->pauses == 0 && !core_of(c)->out_stopped);
 }
 
 void connection_pause(struct connection *c) { c->pauses++; }

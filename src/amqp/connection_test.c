@@ -575,6 +575,62 @@ static void a_slow_reader_is_not_given_more(void **state) {
     door_free(d);
 }
 
+static void who_does_not_read_is_not_asked_for_more(void **state) {
+    struct door *d = door_new(&plain);
+    door_open_channel(d);
+    rig_queue(d->rig, "q", (struct queue_options){.durable = true});
+    uint32_t n = 3 << 20, gets = 0;
+    uint8_t *body = calloc(1, n);
+    struct message m = {.exchange = "", .routing_key = "q", .body = body, .body_length = n, .persistent = true};
+    m.properties = "\0\0";
+    m.properties_length = 2;
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(engine_publish(d->rig->vhost, &m, NULL, NULL, NULL, NULL), ERR_OK);
+        rig_run(d->rig);
+    }
+    struct buf get;
+    buf_init(&get, SIZE_MAX);
+    ADD(&get, 1, .id = METHOD_BASIC_GET, .basic_get = {.queue = view_of("q"), .no_ack = true});
+    while (gets < 100 && connection_input(d->c, get.data, get.len) > 0) gets++;
+    assert_int_equal(gets, OUT_STOP / n + 1);
+    assert_false(connection_reads(d->c));
+    // The system takes most of it, the rest is on its way; then it has all.
+    uint64_t all = d->c->out.len, rest = 5 << 20;
+    buf_clear(&d->c->out);
+    connection_sent(d->c, all - rest, rest);
+    assert_true(connection_reads(d->c));
+    assert_true(list_linked(&core_of(d->c)->of_resuming)); // it is read on by itself
+    free(body);
+    buf_release(&get);
+    door_free(d);
+}
+
+// ---- damage
+
+static void damaged_input_breaks_nothing(void **state) {
+    struct door *d = door_new(&plain);
+    struct buf b;
+    buf_init(&b, SIZE_MAX);
+    for (int i = 0; i < 2000; i++) {
+        buf_clear(&b);
+        add_conversation(&b);
+        for (uint64_t n = 1 + io_sim_random(d->rig->sim, 4); n > 0; n--)
+            b.data[io_sim_random(d->rig->sim, b.len)] = (uint8_t)io_sim_random(d->rig->sim, 256);
+        size_t cut = (size_t)io_sim_random(d->rig->sim, b.len);
+        door_feed(d, b.data, cut);
+        door_feed(d, b.data + cut, b.len - cut);
+        connection_free(d->c);
+        door_connect(d);
+    }
+    buf_clear(&b);
+    add_conversation(&b);
+    engine_queue_delete(d->rig->vhost, "q", false, false, &(uint64_t){0}, NULL);
+    door_feed(d, b.data, b.len);
+    check_answers(d);
+    buf_release(&b);
+    door_free(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_conversation_to_the_byte),
@@ -604,6 +660,8 @@ int main(void) {
         cmocka_unit_test(deleted_users_and_vhosts),
         cmocka_unit_test(nothing_is_published_while_blocked),
         cmocka_unit_test(a_slow_reader_is_not_given_more),
+        cmocka_unit_test(who_does_not_read_is_not_asked_for_more),
+        cmocka_unit_test(damaged_input_breaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

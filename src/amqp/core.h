@@ -72,6 +72,7 @@ struct connection_core {
     bool told_blocked;      // connection.blocked was sent
     bool waits_unblocked;   // paused with a publish in front while the broker is blocked
     bool out_high;          // its sessions are paused
+    bool out_stopped;       // more than OUT_STOP waits to be written
     bool ended;             // its channels have been released
     uint32_t open_channels; // channels that are there
 };
