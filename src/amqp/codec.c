@@ -28,7 +28,8 @@ enum frame_result frame_decode(const uint8_t *data, size_t n, uint32_t frame_max
     if (n > 0 && !type_known(data[0])) return FRAME_BAD_TYPE;
     if (n < FRAME_HEAD) return FRAME_MORE;
     uint32_t size = load_u32(data + 3);
-    if (frame_max != 0 && (frame_max < FRAME_OVERHEAD || size > frame_max - FRAME_OVERHEAD)) return FRAME_TOO_LARGE;
+    // Some clients (AMQPStorm) cut bodies into payloads of frame_max, and RabbitMQ lets them.
+    if (frame_max != 0 && size > frame_max) return FRAME_TOO_LARGE;
     if (n - FRAME_HEAD <= size) return FRAME_MORE;
     if (data[FRAME_HEAD + (size_t)size] != FRAME_END) return FRAME_BAD_END;
     out->type = data[0];

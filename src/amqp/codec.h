@@ -15,7 +15,7 @@
 #include "wire/properties.h"
 #include "wire/table.h"
 
-#define FRAME_OVERHEAD 8 // agreed-on sizes include it; 0 is no bound
+#define FRAME_OVERHEAD 8 // agreed-on sizes include it, and what we send; 0 is no bound
 #define FRAME_MIN_SIZE 4096
 
 enum frame_type { FRAME_METHOD = 1, FRAME_HEADER = 2, FRAME_BODY = 3, FRAME_HEARTBEAT = 8 };

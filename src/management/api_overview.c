@@ -329,6 +329,12 @@ void manage_health_ok(struct call *c) {
     call_answer(c, 200);
 }
 
+// The one check there was before there were many.
+void manage_health_node(struct call *c) {
+    if (strcmp(call_param(c, "node"), c->management->node) == 0) manage_health_ok(c);
+    else call_not_found(c, "node");
+}
+
 void manage_health_quorum(struct call *c) {
     json_open(&c->out, NULL, '{');
     json_text(&c->out, "status", "ok");

@@ -58,6 +58,7 @@ void manage_health_ok(struct call *c);
 void manage_health_alarms(struct call *c);
 void manage_health_port(struct call *c);
 void manage_health_protocol(struct call *c);
+void manage_health_node(struct call *c);
 void manage_health_quorum(struct call *c);
 
 void manage_queues(struct call *c);

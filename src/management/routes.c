@@ -82,6 +82,8 @@ static const struct manage_route table[] = {
     {"GET", "/api/definitions/{vhost}", manage_definitions_of_vhost, NEED_ADMIN},
     {"POST", "/api/definitions/{vhost}", manage_definitions_import, NEED_ADMIN},
 
+    {"GET", "/api/healthchecks/node", manage_health_ok, 0},
+    {"GET", "/api/healthchecks/node/{node}", manage_health_node, 0},
     {"GET", "/api/health/checks/alarms", manage_health_alarms, 0},
     {"GET", "/api/health/checks/local-alarms", manage_health_alarms, 0},
     {"GET", "/api/health/checks/virtual-hosts", manage_health_ok, 0},

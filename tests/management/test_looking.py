@@ -64,6 +64,9 @@ def test_what_is_not_here_is_empty(api):
 def test_health(api, server):
     for check in ("alarms", "local-alarms", "virtual-hosts", "node-is-quorum-critical", "ready-to-serve-clients", "is-in-service"):
         assert api.get("health", "checks", check)["status"] == "ok"
+    assert api.get("healthchecks", "node") == {"status": "ok"}
+    assert api.get("healthchecks", "node", api.get("cluster-name")["name"]) == {"status": "ok"}
+    api.get("healthchecks", "node", "other", status=404)
     for port in (server.amqp_port, server.management_port):
         assert api.get("health", "checks", "port-listener", str(port)) == {"status": "ok", "port": port}
     missing = api.get("health", "checks", "port-listener", "1", status=503)
