@@ -170,6 +170,9 @@ static bool fill_params(struct call *c) {
 bool manage_route_find(struct call *c) {
     const char *method = strcmp(c->method, "HEAD") == 0 ? "GET" : c->method;
     bool path_known = false;
+    // Clients write /api/users/ as well.
+    size_t n = strlen(c->path);
+    if (n > 1 && c->path[n - 1] == '/') c->path[n - 1] = '\0';
     for (size_t i = 0; i < ROUTES; i++) {
         if (!manage_route_fits(table[i].pattern, c->path)) continue;
         path_known = true;

@@ -92,6 +92,11 @@ def test_unknown_paths_and_methods(api, server):
     assert head.status_code == 200 and not head.content and int(head.headers["Content-Length"]) > 100
 
 
+def test_a_slash_too_many_is_forgiven(api):
+    for path in ("users", "permissions", "bindings", "queues/%2F"):
+        assert api.http.get(f"{api.base}/{path}/", timeout=20).json() == api.http.get(f"{api.base}/{path}", timeout=20).json()
+
+
 def test_a_connection_is_kept_and_bodies_may_come_in_chunks(api, name):
     def chunks():
         yield b'{"durable"'

@@ -119,6 +119,15 @@ def test_bindings_that_differ_in_arguments_have_keys_of_their_own(api, name):
     assert api.get("bindings", "/", "e", name, "q", name) == bindings[1:]
 
 
+def test_a_headers_exchange_routes_by_the_arguments_of_its_bindings(api, name):
+    queue(api, name)
+    wanted = {"x-match": "all", "colour": "red", "size": 3}
+    api.post("bindings", "/", "e", "amq.headers", "q", name, arguments=wanted, status=201)
+    assert api.get("bindings", "/", "e", "amq.headers", "q", name)[0]["arguments"] == wanted
+    for headers, routed in (({"colour": "red", "size": 3}, True), ({"colour": "red"}, False)):
+        assert publish(api, "", "x", exchange="amq.headers", properties={"headers": headers}) == {"routed": routed}
+
+
 def test_exchanges_are_bound_to_each_other(api, name):
     for end in ("1", "2"):
         api.put("exchanges", "/", name + end, type="fanout")
