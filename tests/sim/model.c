@@ -36,7 +36,7 @@ void model_flushed(struct model *m, uint64_t appended) {
 static void synced(struct entry_model *x, int queue) {
     x->settling = false;
     x->may = place_bit(x->now);
-    if (queue == Q_LOSSY || x->unsure) x->may |= GONE;
+    if (queue_is_lossy(queue) || x->unsure) x->may |= GONE;
     x->fewest = x->most = x->attempts;
 }
 
@@ -55,14 +55,26 @@ static void crashed_entry(const struct message_model *msg, struct entry_model *x
     if (x->now == NOWHERE) return;
     bool kept = msg->persistent && queue != Q_MEMORY;
     if (!kept) x->may = GONE;
-    else if (msg->pos > durable || queue == Q_LOSSY) x->may |= GONE;
+    else if (msg->pos > durable || queue_is_lossy(queue)) x->may |= GONE;
     x->settling = false;
 }
 
-void model_crashed(struct model *m, uint64_t durable) {
+// What left a room may be there again, and where it went as well, unless both are known to be durable.
+static void crashed_late(struct message_model *msg, int64_t now_ms) {
+    if (msg->late && !msg->moved && msg->due_ms <= now_ms + 1) msg->in[Q_LATE].twice = true;
+}
+
+static void crashed_lossy(struct message_model *msg) {
+    if (msg->in[Q_LOSSY].may & HERE) msg->in[Q_GRAVE].owed = true;
+}
+
+void model_crashed(struct model *m, uint64_t durable, int64_t now_ms) {
     model_durable(m, durable);
     for (uint32_t i = 0; i < m->n; i++) {
         struct message_model *msg = &m->messages[i];
+        crashed_late(msg, now_ms);
+        crashed_lossy(msg);
+        if (!msg->persistent || msg->pos > durable) msg->doubtful = true;
         for (int q = 0; q < QUEUES; q++) crashed_entry(msg, &msg->in[q], q, durable);
         bool id_kept = msg->persistent && msg->pos <= durable;
         if (!id_kept && msg->in[Q_ONCE].now != NOWHERE) m->ids[msg->key].surely_until_ms = 0;

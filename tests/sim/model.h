@@ -6,12 +6,30 @@
 #ifndef BARID_SIM_MODEL_H
 #define BARID_SIM_MODEL_H
 
+#include "engine/engine.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
 #define MESSAGES_MAX 4096
 
-enum { Q_PLAIN, Q_LEVELS, Q_RETRY, Q_ONCE, Q_SOURCE, Q_DEAD, Q_LOSSY, Q_MEMORY, QUEUES };
+enum {
+    Q_PLAIN,
+    Q_LEVELS,  // priorities
+    Q_RETRY,   // attempts and waits
+    Q_ONCE,    // each message id once
+    Q_SOURCE,  // what is rejected goes to Q_DEAD
+    Q_DEAD,    // of Q_SOURCE
+    Q_LOSSY,   // short, and short-lived: what it drops goes to Q_GRAVE
+    Q_MEMORY,  // not durable
+    Q_PRESENT, // no two with one x-deduplication-header
+    Q_SPARE,   // of the alternate exchange
+    Q_LATE,    // of the delayed exchange
+    Q_GRAVE,   // of Q_LOSSY
+    Q_SPIN,    // its own dead letters: what expires there is dropped
+    Q_OTHER,   // in another vhost, and its name is that of Q_PLAIN
+    QUEUES
+};
 enum place { NOWHERE = 0, HERE = 1, PARKED = 2, GONE = 4, HELD = 8 }; // HELD is HERE to a crash
 
 struct entry_model {
@@ -21,6 +39,8 @@ struct entry_model {
     bool seen;     // delivered before, in this life or an earlier one
     bool twice;    // dead-lettered more than once: nothing more can be said
     bool settling; // a change is not known to be synced
+    bool let_go;   // Q_LOSSY: a consumer was the end of it
+    bool owed;     // Q_GRAVE: a letter may come
     uint64_t pos;  // where that change is in the journal, 0: not flushed yet
     uint16_t attempts;
     uint16_t fewest, most; // attempts that may be found after a crash
@@ -30,10 +50,13 @@ struct message_model {
     uint32_t key; // its message id: the number of the message that had it first
     uint32_t size;
     uint8_t priority;
-    bool persistent, accepted, answered, lost;
-    bool ambiguous; // it may be a duplicate: the answer will tell
-    bool duplicate; // it must be one
+    uint8_t value; // of its x-deduplication-header, 0: it has none
+    bool persistent, claimed, accepted, doubtful;
+    enum publish_result result;
     int64_t due_ms; // 0: not delayed
+    bool late;      // it waits in the room of the delayed exchange,
+    bool moved;     // and is known to have left it
+    bool lettered;  // in Q_DEAD it is a letter of Q_SOURCE
     uint64_t pos;   // of its record, 0: durable long ago, or none
     struct entry_model in[QUEUES];
 };
@@ -52,11 +75,13 @@ struct model {
     struct message_model messages[MESSAGES_MAX];
     struct id_model ids[MESSAGES_MAX];
     uint32_t n;
-    struct change changes[MESSAGES_MAX * 4];
+    struct change changes[MESSAGES_MAX * QUEUES];
     uint32_t n_changes;
     uint32_t next_answer;            // publishes are answered in order
     int32_t last_first[QUEUES][256]; // newest first delivery of a queue and priority in this life
 };
+
+static inline bool queue_is_lossy(int queue) { return queue == Q_LOSSY || queue == Q_SPIN; }
 
 void model_init(struct model *m);
 void model_change(struct model *m, uint32_t message, int queue, enum place now);
@@ -64,6 +89,6 @@ void model_attempts(struct entry_model *x, uint16_t attempts); // before model_c
 void model_flushed(struct model *m, uint64_t appended);
 void model_durable(struct model *m, uint64_t durable);
 // The process is gone: what was durable then decides what may be found.
-void model_crashed(struct model *m, uint64_t durable);
+void model_crashed(struct model *m, uint64_t durable, int64_t now_ms);
 
 #endif

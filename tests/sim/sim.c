@@ -119,30 +119,45 @@ static void liar_init(struct liar *l, struct io *real, enum sabotage sabotage) {
 
 static void op_settle(struct world *w) {
     if (w->n_held == 0) return;
-    uint64_t dice = pick(w, 20);
+    uint64_t dice = pick(w, 22);
     enum settle how = dice < 12   ? SETTLE_ACK
                       : dice < 15 ? SETTLE_RETRY
                       : dice < 17 ? SETTLE_REQUEUE
                       : dice < 18 ? SETTLE_PARK
+                      : dice < 20 ? SETTLE_RETURN
                                   : SETTLE_REJECT;
-    uint32_t at = (uint32_t)pick(w, w->n_held);
-    if (pick(w, 8) == 0) settle_many(w, at, how);
-    else settle_one(w, at, how);
+    uint32_t which = (uint32_t)pick(w, w->n_held);
+    if (pick(w, 6) == 0) settle_many(w, which, how);
+    else settle_one(w, which, how);
 }
 
 static void op_consume(struct world *w) {
     struct consumer_options o = {
         .prefetch = (uint32_t)pick(w, 6), .priority = (int32_t)pick(w, 3), .no_ack = pick(w, 8) == 0};
     int queue = (int)pick(w, QUEUES);
+    struct holder *h = &w->holders[pick(w, SESSIONS)];
+    if (!h->session) holder_open(w, h, false);
     world_say(w, "consume %s, prefetch %u%s", queue_names[queue], o.prefetch, o.no_ack ? ", no ack" : "");
-    consumer_add(w, queue, &o, false);
+    consumer_add(w, queue, &o, h);
 }
 
+// What it holds stays with its session.
 static void op_cancel(struct world *w) {
     struct slot *s = &w->slots[pick(w, CONSUMERS)];
     if (!s->consumer) return;
     world_say(w, "cancel a consumer of %s", queue_names[s->queue]);
-    consumer_end(w, s);
+    engine_cancel(s->consumer);
+    s->consumer = NULL;
+}
+
+static void op_session(struct world *w) {
+    struct holder *h = &w->holders[pick(w, SESSIONS)];
+    if (!h->session) return;
+    uint64_t dice = pick(w, 4);
+    world_say(w, "session %d: %llu", (int)(h - w->holders), (unsigned long long)dice);
+    if (dice == 0) holder_end(w, h);
+    else if (dice == 1) engine_session_prefetch(h->session, (uint32_t)pick(w, 10));
+    else engine_session_pause(h->session, dice == 2);
 }
 
 static void op_tick(struct world *w) {
@@ -150,24 +165,6 @@ static void op_tick(struct world *w) {
     io_sim_advance(w->sim, ms * 1000000 + pick(w, 1000000));
     world_say(w, "%llu ms later", (unsigned long long)ms);
     engine_tick(w->engine);
-}
-
-static void op_bind(struct world *w) {
-    static const char *const names[PATTERNS] = {"#", "a.*", "*.b", "a.#", "c"};
-    int x = (int)pick(w, EXCHANGES), p = (int)pick(w, PATTERNS), q = (int)pick(w, QUEUES);
-    const char *exchange = x ? "fanout" : "topic";
-    struct error e;
-    w->bindings_unsure = true;
-    bool *bound = &w->bound[x][p][q];
-    struct binding_spec binding = {.source = exchange, .destination = queue_names[q], .key = names[p]};
-    enum err code = *bound ? engine_unbind(w->vhost, &binding, &e) : engine_bind(w->vhost, &binding, &e);
-    world_say(w, "%s %s to %s with %s: %s", *bound ? "unbind" : "bind", queue_names[q], exchange, names[p],
-              err_name(code));
-    if (code == ERR_IO) longjmp(w->died, 1);
-    if (code != ERR_OK && code != ERR_FULL && code != ERR_BUSY) world_fail(w, "bind: %s", e.text);
-    if (code == ERR_OK) *bound = !*bound;
-    world_sync(w);
-    w->bindings_unsure = false;
 }
 
 static void op_purge(struct world *w) {
@@ -184,33 +181,13 @@ static void op_purge(struct world *w) {
     }
 }
 
-static void end_a_life(struct world *w) {
+void end_a_life(struct world *w) {
     if (w->calm && pick(w, 12) != 0) return;
     uint64_t dice = pick(w, 14);
     if (dice < 6) world_crash(w, true);
     else if (dice < 10) world_crash(w, false);
     else if (dice < 13) world_restart_clean(w);
     else world_flip(w);
-}
-
-// A queue is deleted and another of the same name declared at once; whatever crashes, the old one's messages are
-// either all still there or gone for good.
-static void op_recreate(struct world *w) {
-    struct error e;
-    for (int i = 0; i < CONSUMERS; i++)
-        if (w->slots[i].consumer && w->slots[i].queue == Q_LEVELS) consumer_end(w, &w->slots[i]);
-    world_say(w, "delete and declare levels");
-    if (engine_queue_delete(w->vhost, queue_names[Q_LEVELS], false, false, NULL, &e))
-        world_fail(w, "delete: %s", e.text);
-    for (uint32_t i = 0; i < w->model.n; i++)
-        if (w->model.messages[i].in[Q_LEVELS].now & (HERE | HELD | PARKED)) model_change(&w->model, i, Q_LEVELS, GONE);
-    for (int x = 0; x < EXCHANGES; x++)
-        for (int p = 0; p < PATTERNS; p++) w->bound[x][p][Q_LEVELS] = false;
-    w->bindings_unsure = true;
-    world_declare_all(w);
-    if (pick(w, 2)) end_a_life(w);
-    world_sync(w);
-    w->bindings_unsure = false;
 }
 
 struct parked_pick {
@@ -225,8 +202,7 @@ static void pick_parked(void *arg, const struct parked *p) {
     if (k->left-- != 0) return;
     k->id = p->id;
     k->key = (uint32_t)strtoul(p->message_id, NULL, 10);
-    k->queue = 0;
-    while (strcmp(queue_names[k->queue], p->queue) != 0) k->queue++;
+    k->queue = queue_of(p->vhost, p->queue);
 }
 
 // Not where ids may be used twice: the parked list would not say which of the messages it was.
@@ -241,6 +217,7 @@ static void op_parked(struct world *w) {
     world_say(w, "parked %u of %s: %s", k.key, queue_names[k.queue], retry ? "send on" : "drop");
     if ((retry ? engine_parked_retry(w->engine, k.id) : engine_parked_drop(w->engine, k.id)) != ERR_OK)
         world_fail(w, "a parked message is not found by its id");
+    x->let_go = !retry;
     if (retry) model_attempts(x, 0);
     model_change(&w->model, k.key, k.queue, retry ? HERE : GONE);
 }
@@ -265,8 +242,10 @@ static void step(struct world *w) {
     uint64_t dice = pick(w, 1000);
     if (dice < 330) op_publish(w);
     else if (dice < 530) op_settle(w);
-    else if (dice < 570) op_consume(w);
-    else if (dice < 590) op_cancel(w);
+    else if (dice < 568) op_consume(w);
+    else if (dice < 578) op_cancel(w);
+    else if (dice < 584) op_session(w);
+    else if (dice < 590) op_get(w);
     else if (dice < 690) op_tick(w);
     else if (dice < 770) batch_begin(w);
     else if (dice < 850) batch_write(w);
@@ -275,7 +254,8 @@ static void step(struct world *w) {
     else if (dice < 955) world_sync(w);
     else if (dice < 965) op_bind(w);
     else if (dice < 967) op_purge(w);
-    else if (dice < 969) op_recreate(w);
+    else if (dice < 968) op_recreate_queue(w);
+    else if (dice < 969) pick(w, 2) ? op_recreate_vhost(w) : op_recreate_delayed(w);
     else if (dice < 975) op_parked(w);
     else if (dice < 978) w->calm ? (void)0 : op_fault(w);
     else if (dice < 982) op_disk(w);
@@ -292,15 +272,7 @@ static uint32_t n_abandoned;
 static void after_death(struct world *w) {
     if (++w->deaths > 1000) world_fail(w, "the process dies again and again");
     if (n_abandoned < sizeof abandoned / sizeof *abandoned) abandoned[n_abandoned++] = w->engine;
-    model_crashed(&w->model, journal_durable(engine_journal(w->engine)));
-    w->bindings_unsure = true;
-    io_sim_crash(w->sim);
-    memset(w->slots, 0, sizeof w->slots);
-    w->n_held = 0;
-    w->batch = NULL;
-    w->depth = 0;
-    w->engine = NULL;
-    world_open(w);
+    world_died(w);
 }
 
 static void live(struct world *w, volatile uint64_t *left) {

@@ -1,17 +1,13 @@
-// Random calls against the engine, each with what the model has to say about it.
+// Sessions, deliveries, settling and commits, each with what the model has to say about it.
 #include "sim/world.h"
 
 #include "base/io.h"
+#include "wire/properties.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MARGIN_MS 10
-
-const char *const queue_names[QUEUES] = {"plain", "levels", "retry", "once", "source", "dead", "lossy", "memory"};
-static const char *const keys[] = {"a.b", "a.c", "b.b", "c", "a.b.c"};
 
 void world_fail(struct world *w, const char *format, ...) {
     va_list args;
@@ -37,223 +33,173 @@ int64_t wall_now(struct world *w) { return io_wall_ms(io_sim_io(w->sim)); }
 
 static struct journal *journal(struct world *w) { return engine_journal(w->engine); }
 
-// ---- publishing
-
-static void fill_body(uint32_t number, uint32_t size, char *out) {
-    for (uint32_t i = 0; i < size; i++) out[i] = (char)('a' + (number * 7 + i) % 26);
-    char text[16];
-    int n = snprintf(text, sizeof text, "%06u", number);
-    memcpy(out, text, (size_t)n);
+static uint32_t number_in(const void *text) {
+    char digits[8] = {0};
+    memcpy(digits, text, 6);
+    return (uint32_t)strtoul(digits, NULL, 10);
 }
 
-struct answer {
-    struct world *world;
-    uint32_t message;
-};
-static struct answer answers[MESSAGES_MAX];
-
-static void answered(void *arg, enum publish_result result) {
-    struct answer *a = arg;
-    struct world *w = a->world;
-    struct model *m = &w->model;
-    struct message_model *msg = &m->messages[a->message];
-    while (m->next_answer < m->n && !m->messages[m->next_answer].accepted) m->next_answer++;
-    if (m->next_answer != a->message)
-        world_fail(w, "message %u was answered before message %u", a->message, m->next_answer);
-    m->next_answer++;
-    msg->answered = true;
-    if (w->sabotage != SABOTAGE_EARLY_CONFIRM && msg->pos > journal_durable(journal(w)))
-        world_fail(w, "message %u was confirmed before it was durable", a->message);
-    if (result == PUBLISH_DUPLICATE && !msg->duplicate && !msg->ambiguous)
-        world_fail(w, "message %u with id %u was called a duplicate and is none", a->message, msg->key);
-    if (result == PUBLISH_OK && msg->duplicate)
-        world_fail(w, "message %u with id %u is a duplicate and was taken", a->message, msg->key);
-    if (result == PUBLISH_OK && msg->ambiguous && msg->in[Q_ONCE].now == HERE) msg->in[Q_ONCE].may = HERE;
-    if (result == PUBLISH_DUPLICATE) memset(&msg->in[Q_ONCE], 0, sizeof msg->in[Q_ONCE]);
-}
-
-static void taken(struct world *w, uint32_t number, int queue) {
-    struct message_model *msg = &w->model.messages[number];
-    msg->in[queue] = (struct entry_model){.now = HERE, .may = HERE};
-    if (queue == Q_LOSSY) msg->in[queue].may |= GONE;
-    if (queue != Q_ONCE) return;
-    if (msg->ambiguous) msg->in[queue].may |= GONE;
-    struct id_model *id = &w->model.ids[msg->key];
-    int64_t until = wall_now(w) + 5000;
-    id->maybe_until_ms = until;
-    if (!msg->ambiguous) id->surely_until_ms = until;
-}
-
-// A duplicate goes straight to the queue that knows ids.
-static bool choose_key(struct world *w, struct message_model *msg, uint32_t number) {
-    msg->key = number;
-    if (number == 0 || pick(w, 10) != 0) return false;
-    uint32_t old = (uint32_t)pick(w, number);
-    msg->key = w->model.messages[old].key;
-    int64_t now = wall_now(w);
-    struct id_model *id = &w->model.ids[msg->key];
-    msg->duplicate = now < id->surely_until_ms - MARGIN_MS;
-    msg->ambiguous = !msg->duplicate && now <= id->maybe_until_ms + MARGIN_MS;
-    return true;
-}
-
-static void choose_target(struct world *w, struct message *m, bool *goes) {
-    memset(goes, 0, QUEUES);
-    uint64_t way = pick(w, 4);
-    if (way < 2) {
-        int queue = (int)pick(w, QUEUES);
-        m->exchange = "";
-        m->routing_key = queue_names[queue];
-        goes[queue] = true;
-        return;
-    }
-    int x = way == 3;
-    m->exchange = x ? "fanout" : "topic";
-    m->routing_key = keys[pick(w, 5)];
-    for (int p = 0; p < PATTERNS; p++)
-        for (int q = 0; q < QUEUES; q++)
-            if (w->bound[x][p][q] && (x || pattern_matches(p, m->routing_key))) goes[q] = true;
-}
-
-void op_publish(struct world *w) {
-    static char body[40000];
-    struct model *m = &w->model;
-    if (m->n == MESSAGES_MAX) return;
-    uint32_t number = m->n;
-    struct message_model *msg = &m->messages[number];
-    bool goes[QUEUES] = {false};
-    char id[16];
-    struct message out = {0};
-    memset(msg, 0, sizeof *msg);
-    if (choose_key(w, msg, number)) {
-        out.exchange = "";
-        out.routing_key = queue_names[Q_ONCE];
-        goes[Q_ONCE] = true;
-    } else {
-        choose_target(w, &out, goes);
-    }
-    msg->size = pick(w, w->bulk ? 3 : 40) == 0 ? 6 + (uint32_t)pick(w, 30000) : 6 + (uint32_t)pick(w, 900);
-    msg->priority = (uint8_t)pick(w, 6);
-    msg->persistent = pick(w, 8) != 0;
-    fill_body(number, msg->size, body);
-    snprintf(id, sizeof id, "%u", msg->key);
-    out.body = body;
-    out.body_length = msg->size;
-    out.message_id = id;
-    out.persistent = msg->persistent;
-    out.priority = msg->priority;
-    if (pick(w, 12) == 0) {
-        out.delay_ms = 1 + pick(w, 3000);
-        msg->due_ms = wall_now(w) + (int64_t)out.delay_ms;
-    }
-    answers[number] = (struct answer){.world = w, .message = number};
-    m->n++;
-    struct error e;
-    enum err code = engine_publish(w->vhost, &out, answered, &answers[number], NULL, &e);
-    world_say(w, "publish %u to %s%s (%u bytes%s%s): %s", number, out.exchange[0] ? out.exchange : "", out.routing_key,
-              msg->size, msg->persistent ? "" : ", transient", msg->due_ms ? ", delayed" : "", err_name(code));
-    if (code == ERR_IO) longjmp(w->died, 1);
-    if (code != ERR_OK && code != ERR_FULL && code != ERR_BUSY) world_fail(w, "publish: %s", e.text);
-    if (code != ERR_OK) return;
-    msg->accepted = true;
-    for (int q = 0; q < QUEUES; q++) {
-        if (!goes[q] || (q == Q_ONCE && msg->duplicate)) continue;
-        taken(w, number, q);
-        if (msg->persistent && q != Q_MEMORY && w->sabotage != SABOTAGE_EARLY_CONFIRM)
-            msg->pos = journal_appended(journal(w));
-    }
+void world_claim(void *arg, const uint8_t ticket[CLAIM_TICKET], int change) {
+    struct world *w = arg;
+    uint32_t number = number_in(ticket);
+    if (number >= w->model.n) world_fail(w, "a ticket that was never given in: %u", number);
+    w->claims[number] += change;
+    if (w->claims[number] < 0) world_fail(w, "the ticket of message %u went more often than it came", number);
 }
 
 // ---- delivering
 
-static void note_found(struct world *w, struct slot *s, const struct delivery *d, uint32_t number) {
-    if (w->n_found[s->queue] >= MESSAGES_MAX)
-        world_fail(w, "queue %s has more than was ever sent", queue_names[s->queue]);
-    w->found[s->queue][w->n_found[s->queue]++] = number;
-    if (w->found_place[s->queue][number] && !w->model.messages[number].in[s->queue].twice)
-        world_fail(w, "message %u is in queue %s twice", number, d->queue);
-    w->found_place[s->queue][number] = HERE;
-    w->found_attempts[s->queue][number] = (uint16_t)(d->attempt - 1);
-    if (!d->redelivered) world_fail(w, "message %u came back after a restart and is not marked redelivered", number);
+static void note_found(struct world *w, int queue, const struct delivery *d, uint32_t number) {
+    if (w->n_found[queue] >= MESSAGES_MAX) world_fail(w, "queue %s has more than was ever sent", queue_names[queue]);
+    w->found[queue][w->n_found[queue]++] = number;
+    struct entry_model *x = &w->model.messages[number].in[queue];
+    bool again = w->found_place[queue][number] != 0;
+    if (again && queue == Q_GRAVE) x->twice = true; // the crash came between a letter and the end of what it was
+    if (again && !x->twice) world_fail(w, "message %u is in queue %s twice", number, d->queue);
+    w->found_place[queue][number] = HERE;
+    w->found_attempts[queue][number] = (uint16_t)(d->attempt - 1);
 }
+
+static bool keeps_order(int queue) { return queue != Q_DEAD && queue != Q_GRAVE && queue != Q_SPIN; }
 
 static void check_first_delivery(struct world *w, const struct delivery *d, int queue, uint32_t number) {
     const struct message_model *msg = &w->model.messages[number];
-    if (d->redelivered || msg->due_ms || queue == Q_DEAD) return;
+    if (d->redelivered || msg->due_ms || !keeps_order(queue)) return;
     int32_t *last = &w->model.last_first[queue][d->priority];
     if ((int32_t)number <= *last)
         world_fail(w, "queue %s: message %u was offered after message %d", d->queue, number, *last);
     *last = (int32_t)number;
 }
 
+static bool word_is(struct view table, const char *name, const char *text) {
+    struct field f;
+    return table_find(table, name, &f) && view_is(f.bytes, text);
+}
+
+// The latest death: of that queue, for one of the reasons.
+static void check_death(struct world *w, const struct delivery *d, uint32_t number, const char *queue, bool by_itself) {
+    struct field deaths, death;
+    struct view headers = properties_headers(d->properties, d->properties_length);
+    if (!table_find(headers, "x-death", &deaths)) world_fail(w, "letter %u says nothing of its death", number);
+    struct table_cursor c = {deaths.bytes};
+    if (!array_next(&c, &death) || !word_is(death.bytes, "queue", queue) ||
+        !word_is(headers, "x-last-death-queue", queue))
+        world_fail(w, "letter %u of queue %s says it was elsewhere", number, queue);
+    bool alone = word_is(death.bytes, "reason", "expired") || word_is(death.bytes, "reason", "maxlen");
+    if (!word_is(death.bytes, "reason", "rejected") && !(by_itself && alone))
+        world_fail(w, "letter %u of queue %s gives a wrong reason", number, queue);
+}
+
+// The first that is seen of a letter of Q_LOSSY, which drops what it likes when it likes.
+static void letter_comes(struct world *w, const struct delivery *d, uint32_t number) {
+    struct message_model *msg = &w->model.messages[number];
+    struct entry_model *from = &msg->in[Q_LOSSY], *x = &msg->in[Q_GRAVE];
+    check_death(w, d, number, "lossy", true);
+    if (d->redelivered || x->twice) return;
+    if (x->now != NOWHERE && x->now != GONE) x->twice = true; // it came back to Q_LOSSY in a crash
+    if (x->twice) return;
+    if (!x->owed) world_fail(w, "message %u is dead-lettered again", number);
+    if (from->now == HELD || from->let_go) world_fail(w, "message %u is dead-lettered and was taken as well", number);
+    *x = (struct entry_model){.now = HERE, .may = HERE, .settling = x->settling};
+    model_change(&w->model, number, Q_LOSSY, GONE);
+}
+
 static void check_delivery(struct world *w, const struct delivery *d, int queue, uint32_t number) {
     const struct message_model *msg = &w->model.messages[number];
     const struct entry_model *x = &msg->in[queue];
+    if (queue == Q_GRAVE) letter_comes(w, d, number);
     if (x->twice) return;
+    bool letter = queue == Q_DEAD || queue == Q_GRAVE;
     if (x->now != HERE)
         world_fail(w, "message %u was offered by queue %s, where it is not (%d)", number, d->queue, x->now);
-    if (msg->persistent && msg->pos > journal_durable(journal(w)) && queue != Q_DEAD)
+    if (msg->persistent && msg->pos > journal_durable(journal(w)) && !letter)
         world_fail(w, "message %u was offered before it was durable", number);
     if (d->redelivered != x->seen)
         world_fail(w, "message %u in queue %s: redelivered is %d", number, d->queue, d->redelivered);
-    if (d->attempt != x->attempts + 1u)
+    if (d->attempt != x->attempts + 1u || d->counted != (queue == Q_RETRY))
         world_fail(w, "message %u in queue %s: attempt %u instead of %u", number, d->queue, d->attempt,
                    x->attempts + 1);
-    if (msg->due_ms > wall_now(w) && queue != Q_DEAD)
-        world_fail(w, "message %u was offered before its delay was over", number);
+    if (msg->due_ms > wall_now(w) && !letter) world_fail(w, "message %u was offered before its delay was over", number);
     check_first_delivery(w, d, queue, number);
 }
 
-static uint32_t check_body(struct world *w, const struct delivery *d) {
+static void check_headers(struct world *w, const struct delivery *d, uint32_t number) {
+    struct view headers = properties_headers(d->properties, d->properties_length);
+    struct field f;
+    int64_t n;
+    if (!table_find(headers, "n", &f) || !field_integer(&f, &n) || n != number)
+        world_fail(w, "the headers of message %u have changed", number);
+    bool has_delay = table_find(headers, "x-delay", &f) && field_integer(&f, &n);
+    if (has_delay != w->model.messages[number].late || (has_delay && n >= 0))
+        world_fail(w, "message %u: its delay was to be negated", number);
+}
+
+static uint32_t check_content(struct world *w, const struct delivery *d) {
     static char expected[40000];
-    char text[8] = {0};
-    if (d->body_length < 6) world_fail(w, "a body of %u bytes was never sent", d->body_length);
-    memcpy(text, d->body, 6);
-    uint32_t number = (uint32_t)strtoul(text, NULL, 10);
-    if (number >= w->model.n || w->model.messages[number].size != d->body_length)
-        world_fail(w, "message %s of %u bytes was never sent", text, d->body_length);
+    if (d->body_length < CLAIM_TICKET) world_fail(w, "a body of %u bytes was never sent", d->body_length);
+    uint32_t number = number_in(d->body);
+    uint64_t size = d->claimed ? d->claimed_length : d->body_length;
+    const struct message_model *msg = &w->model.messages[number];
+    if (number >= w->model.n || msg->size != size || msg->claimed != d->claimed)
+        world_fail(w, "message %u of %llu bytes was never sent", number, (unsigned long long)size);
     fill_body(number, d->body_length, expected);
     if (memcmp(expected, d->body, d->body_length) != 0) world_fail(w, "the body of message %u has changed", number);
+    if (d->claimed && w->claims[number] == 0) world_fail(w, "the ticket of message %u is gone", number);
+    check_headers(w, d, number);
     return number;
 }
 
 static void on_deliver(void *arg, const struct delivery *d) {
-    struct slot *s = arg;
-    struct world *w = s->world;
-    uint32_t number = check_body(w, d);
-    if (strcmp(d->queue, queue_names[s->queue]) != 0)
-        world_fail(w, "a delivery of queue %s came from %s", queue_names[s->queue], d->queue);
-    if (s->census) {
-        note_found(w, s, d, number);
+    struct holder *h = arg;
+    struct world *w = h->world;
+    const struct slot *s = d->consumer_arg;
+    int queue = s->queue;
+    uint32_t number = check_content(w, d);
+    if (strcmp(d->queue, queue_names[queue]) != 0)
+        world_fail(w, "a delivery of queue %s came from %s", queue_names[queue], d->queue);
+    if (h->census) {
+        note_found(w, queue, d, number);
         return;
     }
     world_say(w, "  %s offers %u (attempt %u%s)", d->queue, number, d->attempt, d->redelivered ? ", redelivered" : "");
     w->deliveries++;
-    check_delivery(w, d, s->queue, number);
-    struct entry_model *x = &w->model.messages[number].in[s->queue];
+    check_delivery(w, d, queue, number);
+    const struct message_model *msg = &w->model.messages[number];
+    if (queue == Q_DEAD && msg->lettered && !msg->in[queue].twice) check_death(w, d, number, "source", false);
+    struct entry_model *x = &w->model.messages[number].in[queue];
     x->seen = true;
     x->now = HELD;
     if (s->no_ack) {
-        model_change(&w->model, number, s->queue, GONE);
+        x->let_go = true;
+        model_change(&w->model, number, queue, GONE);
         return;
     }
     if (w->n_held == HELD_MAX) world_fail(w, "the simulator's own list is full");
-    w->held[w->n_held++] = (struct held_delivery){.slot = s, .tag = d->tag, .message = number};
+    w->held[w->n_held++] = (struct held_delivery){.holder = h, .queue = queue, .tag = d->tag, .message = number};
     w->depth++;
     if (pick(w, 4) == 0) settle_one(w, w->n_held - 1, pick(w, 3) ? SETTLE_ACK : SETTLE_RETRY);
     w->depth--;
 }
 
-void consumer_add(struct world *w, int queue, const struct consumer_options *o, bool census) {
+// ---- sessions and consumers
+
+static void on_ended(void *arg, void *consumer_arg) { ((struct slot *)consumer_arg)->consumer = NULL; }
+
+void holder_open(struct world *w, struct holder *h, bool census) {
+    *h = (struct holder){.world = w, .census = census};
+    struct session_options o = {.deliver = on_deliver, .ended = on_ended, .arg = h};
+    h->session = engine_session_new(w->engine, &o);
+}
+
+void consumer_add(struct world *w, int queue, const struct consumer_options *o, struct holder *h) {
     for (int i = 0; i < CONSUMERS; i++) {
         struct slot *s = &w->slots[i];
         if (s->consumer) continue;
-        *s = (struct slot){.world = w, .queue = queue, .no_ack = o->no_ack, .census = census};
+        *s = (struct slot){.holder = h, .queue = queue, .no_ack = o->no_ack};
         struct error e;
-        s->session = engine_session_new(w->engine, &(struct session_options){.deliver = on_deliver, .arg = s});
-        enum err code = engine_consume(s->session, w->vhost, queue_names[queue], o, NULL, &s->consumer, &e);
-        if (code) engine_session_free(s->session);
-        if (code == ERR_NOT_FOUND && census && queue == Q_LEVELS) return; // it may have been deleted
+        struct vhost *v = engine_vhost(w->engine, queue == Q_OTHER ? "two" : "/");
+        enum err code = v ? engine_consume(h->session, v, queue_names[queue], o, s, &s->consumer, &e) : ERR_NOT_FOUND;
+        if (code == ERR_NOT_FOUND && h->census) return; // it may have been deleted
         if (code) world_fail(w, "consume: %s", e.text);
         return;
     }
@@ -265,25 +211,43 @@ static void attempt_failed(struct world *w, uint32_t number, int queue) {
     model_change(&w->model, number, queue, queue == Q_RETRY && x->attempts >= 3 ? PARKED : HERE);
 }
 
-void consumer_end(struct world *w, struct slot *s) {
+void holder_end(struct world *w, struct holder *h) {
     uint32_t kept = 0;
-    if (s->census) engine_settle(s->session, 0, true, SETTLE_RETURN, NULL, NULL);
+    if (h->census) engine_settle(h->session, 0, true, SETTLE_RETURN, NULL, NULL);
     for (uint32_t i = 0; i < w->n_held; i++) {
-        struct held_delivery h = w->held[i];
-        struct entry_model *x = &w->model.messages[h.message].in[s->queue];
-        if (h.slot != s) w->held[kept++] = h;
-        else if (x->now == HELD && s->queue == Q_RETRY) attempt_failed(w, h.message, Q_RETRY);
+        struct held_delivery d = w->held[i];
+        struct entry_model *x = &w->model.messages[d.message].in[d.queue];
+        if (d.holder != h) w->held[kept++] = d;
+        else if (x->now == HELD && d.queue == Q_RETRY) attempt_failed(w, d.message, Q_RETRY);
         else if (x->now == HELD) x->now = HERE;
     }
     w->n_held = kept;
-    engine_session_free(s->session);
-    s->consumer = NULL;
+    engine_session_free(h->session);
+    for (int i = 0; i < CONSUMERS; i++)
+        if (w->slots[i].holder == h) w->slots[i].consumer = NULL;
+    h->session = NULL;
+}
+
+void op_get(struct world *w) {
+    struct holder *h = &w->holders[pick(w, SESSIONS)];
+    int queue = (int)pick(w, QUEUES);
+    if (!h->session) return;
+    struct slot *s = &w->getters[queue];
+    *s = (struct slot){.holder = h, .queue = queue, .no_ack = pick(w, 4) == 0};
+    world_say(w, "get from %s", queue_names[queue]);
+    bool got;
+    uint64_t left, before = w->deliveries;
+    struct error e;
+    if (engine_get(h->session, queue_vhost(w, queue), queue_names[queue], s->no_ack, s, &got, &left, &e))
+        world_fail(w, "get: %s", e.text);
+    if (got != (w->deliveries != before)) world_fail(w, "get did not hand over what it said");
 }
 
 // ---- settling
 
 static void dead_lettered(struct world *w, uint32_t number) {
     struct entry_model *x = &w->model.messages[number].in[Q_DEAD];
+    w->model.messages[number].lettered = x->now == NOWHERE;
     if (x->now != NOWHERE) x->twice = true;
     uint8_t may = x->may;
     *x = (struct entry_model){.twice = x->twice, .settling = x->settling};
@@ -291,9 +255,18 @@ static void dead_lettered(struct world *w, uint32_t number) {
     x->may |= may | GONE;
 }
 
+static void rejected(struct world *w, uint32_t number, int queue) {
+    struct entry_model *x = &w->model.messages[number].in[queue];
+    bool letter = queue == Q_SOURCE || queue == Q_LOSSY || queue == Q_SPIN;
+    if (queue == Q_SPIN) x->twice = true; // it comes back as a letter to itself: nothing more can be said
+    model_change(&w->model, number, queue, letter ? GONE : PARKED);
+    if (queue == Q_SOURCE) dead_lettered(w, number);
+}
+
 static void settled(struct world *w, uint32_t number, int queue, enum settle how) {
     struct model *m = &w->model;
     struct entry_model *x = &m->messages[number].in[queue];
+    x->let_go = how == SETTLE_ACK || how == SETTLE_PARK;
     switch (how) {
     case SETTLE_ACK: model_change(m, number, queue, GONE); break;
     case SETTLE_RETURN: x->now = HERE; break;
@@ -306,65 +279,56 @@ static void settled(struct world *w, uint32_t number, int queue, enum settle how
         model_attempts(x, (uint16_t)(x->attempts + 1));
         model_change(m, number, queue, PARKED);
         break;
-    case SETTLE_REJECT:
-        model_change(m, number, queue, queue == Q_SOURCE ? GONE : PARKED);
-        if (queue == Q_SOURCE) dead_lettered(w, number);
-        break;
+    case SETTLE_REJECT: rejected(w, number, queue); break;
     }
+}
+
+static void settle(struct world *w, struct held_delivery h, bool many, enum settle how) {
+    enum settle really = w->sabotage == SABOTAGE_DROP_SETTLE && how == SETTLE_ACK ? SETTLE_RETURN : how;
+    struct error e;
+    world_say(w, "  settle %s%u of %s: %d", many ? "up to " : "", h.message, queue_names[h.queue], how);
+    if (engine_settle(h.holder->session, h.tag, many, really, "simulated", &e)) world_fail(w, "settle: %s", e.text);
 }
 
 void settle_one(struct world *w, uint32_t at, enum settle how) {
     struct held_delivery h = w->held[at];
     w->held[at] = w->held[--w->n_held];
-    enum settle really = w->sabotage == SABOTAGE_DROP_SETTLE && how == SETTLE_ACK ? SETTLE_RETURN : how;
-    struct error e;
-    world_say(w, "  settle %u of %s: %d", h.message, queue_names[h.slot->queue], how);
-    if (w->model.messages[h.message].in[h.slot->queue].twice && how != SETTLE_ACK) how = really = SETTLE_ACK;
-    settled(w, h.message, h.slot->queue, how);
-    if (engine_settle(h.slot->session, h.tag, false, really, "simulated", &e)) world_fail(w, "settle: %s", e.text);
+    if (w->model.messages[h.message].in[h.queue].twice) how = SETTLE_ACK;
+    settled(w, h.message, h.queue, how);
+    settle(w, h, false, how);
 }
 
-// Everything of its session up to it; one by one where the model does not know which of two messages is meant.
 void settle_many(struct world *w, uint32_t at, enum settle how) {
     struct held_delivery last = w->held[at];
-    struct error e;
-    uint32_t kept = 0, n = 0;
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < w->n_held; i++) {
         struct held_delivery h = w->held[i];
-        if (h.slot == last.slot && h.tag <= last.tag && w->model.messages[h.message].in[h.slot->queue].twice) {
-            settle_one(w, at, how);
-            return;
-        }
+        bool with = h.holder == last.holder && h.tag <= last.tag;
+        if (with && w->model.messages[h.message].in[h.queue].twice) how = SETTLE_ACK;
     }
     for (uint32_t i = 0; i < w->n_held; i++) {
         struct held_delivery h = w->held[i];
-        if (h.slot != last.slot || h.tag > last.tag) {
-            w->held[kept++] = h;
-            continue;
-        }
-        settled(w, h.message, h.slot->queue, how);
-        n++;
+        if (h.holder == last.holder && h.tag <= last.tag) settled(w, h.message, h.queue, how);
+        else w->held[kept++] = h;
     }
     w->n_held = kept;
-    world_say(w, "  settle %u of %s up to %u: %d", n, queue_names[last.slot->queue], last.message, how);
-    enum settle really = w->sabotage == SABOTAGE_DROP_SETTLE && how == SETTLE_ACK ? SETTLE_RETURN : how;
-    if (engine_settle(last.slot->session, last.tag, true, really, "simulated", &e)) world_fail(w, "settle: %s", e.text);
+    settle(w, last, true, how);
 }
 
 // ---- commits
 
 // A dead letter without room for it is settled nowhere yet, nor is what waits for room on the disk.
-static void note_flushed(struct world *w) {
+static bool all_is_written(struct world *w) {
     struct engine_stats s;
     engine_stats(w->engine, &s);
-    if (s.dead_letters == 0 && !s.no_room) model_flushed(&w->model, journal_appended(journal(w)));
+    return s.dead_letters == 0 && !s.no_room;
 }
 
 void world_flush(struct world *w) {
     if (w->depth > 0) return;
     while (engine_dispatch(w->engine)) continue;
     engine_flush(w->engine);
-    note_flushed(w);
+    if (all_is_written(w)) model_flushed(&w->model, journal_appended(journal(w)));
 }
 
 void batch_begin(struct world *w) {
@@ -393,15 +357,28 @@ void batch_end(struct world *w) {
     engine_durable(w->engine);
 }
 
+// Bindings that were taken away are known to be gone, and what was due to have left its room.
+static void all_is_known(struct world *w, int64_t ticked_ms) {
+    w->bindings.unsure = false;
+    for (uint32_t i = 0; i < w->model.n; i++) {
+        struct message_model *msg = &w->model.messages[i];
+        if (msg->late && msg->due_ms < ticked_ms - MARGIN_MS) msg->moved = true;
+    }
+}
+
 void world_sync(struct world *w) {
+    int64_t now = wall_now(w);
+    engine_tick(w->engine);
     do {
         world_flush(w);
         batch_begin(w);
         batch_write(w);
         batch_end(w);
     } while (w->batch || journal_appended(journal(w)) > journal_durable(journal(w)));
-    note_flushed(w);
+    if (!all_is_written(w)) return;
+    model_flushed(&w->model, journal_appended(journal(w)));
     model_durable(&w->model, journal_durable(journal(w)));
+    all_is_known(w, now);
 }
 
 // ---- bounds, and the end
@@ -414,20 +391,27 @@ void check_bounds(struct world *w) {
                    (unsigned long long)s.memory_budget);
 }
 
-static void settle_all(struct world *w) {
-    while (w->n_held > 0) settle_one(w, 0, SETTLE_ACK);
-}
-
 static void consume_all(struct world *w) {
-    for (int i = 0; i < CONSUMERS; i++)
-        if (w->slots[i].consumer) consumer_end(w, &w->slots[i]);
-    for (int q = 0; q < QUEUES; q++) consumer_add(w, q, &(struct consumer_options){0}, false);
+    for (int i = 0; i < SESSIONS; i++)
+        if (w->holders[i].session) holder_end(w, &w->holders[i]);
+    for (int i = 0; i < SESSIONS; i++) holder_open(w, &w->holders[i], false);
+    for (int q = 0; q < QUEUES; q++) consumer_add(w, q, &(struct consumer_options){0}, &w->holders[pick(w, SESSIONS)]);
     for (int round = 0; round < 40; round++) {
         io_sim_advance(w->sim, 250000000);
         engine_tick(w->engine);
         world_sync(w);
-        settle_all(w);
+        while (w->n_held > 0) settle_one(w, 0, SETTLE_ACK);
         world_sync(w);
+    }
+}
+
+// Of what went to Q_LOSSY, all that no consumer was the end of must have been seen as a letter.
+static void check_letters(struct world *w) {
+    for (uint32_t i = 0; i < w->model.n; i++) {
+        const struct message_model *msg = &w->model.messages[i];
+        const struct entry_model *x = &msg->in[Q_LOSSY];
+        if (x->now == NOWHERE || x->let_go || msg->doubtful || msg->in[Q_GRAVE].now != NOWHERE) continue;
+        world_fail(w, "message %u left queue lossy, and no letter of it came", i);
     }
 }
 
@@ -443,10 +427,13 @@ static void check_nothing_left(struct world *w) {
 
 static void check_disk(struct world *w) {
     struct journal_stats s;
+    struct error e;
     for (int i = 0; i < 200; i++) {
         io_sim_advance(w->sim, 200000000);
-        engine_tick(w->engine);
         world_sync(w);
+        struct journal_chore *c = journal_chore_begin(journal(w)); // the commit thread does it beside the batches
+        if (c && journal_chore_run(c, &e)) world_fail(w, "%s", e.text);
+        if (c) journal_chore_end(journal(w), c);
     }
     journal_stats(journal(w), &s);
     uint64_t bound = 6 * w->journal.segment_bytes + 3 * s.live_bytes;
@@ -455,8 +442,22 @@ static void check_disk(struct world *w) {
                    (unsigned long long)s.live_bytes);
 }
 
+static bool is_parked(const struct message_model *msg) {
+    for (int q = 0; q < QUEUES; q++)
+        if (msg->in[q].now == PARKED || msg->in[q].twice) return true;
+    return false;
+}
+
+static void check_claims(struct world *w) {
+    for (uint32_t i = 0; i < w->model.n; i++)
+        if (w->claims[i] > 0 && !is_parked(&w->model.messages[i]))
+            world_fail(w, "the ticket of message %u is kept, and nobody has the message", i);
+}
+
 void world_drain(struct world *w) {
     consume_all(w);
     check_nothing_left(w);
+    check_letters(w);
     check_disk(w);
+    check_claims(w);
 }

@@ -1,4 +1,4 @@
-// One simulated life: the real engine and journal on a simulated machine, consumers, and the model.
+// One simulated life: the real engine and journal on a simulated machine, sessions with consumers, and the model.
 #ifndef BARID_SIM_WORLD_H
 #define BARID_SIM_WORLD_H
 
@@ -6,29 +6,37 @@
 #include "journal/journal.h"
 #include "sim/io_sim.h"
 #include "sim/model.h"
+#include "sim/topology.h"
 
 #include <setjmp.h>
 
-#define CONSUMERS 16
-#define HELD_MAX  8192
-#define PATTERNS  5
-#define EXCHANGES 2 // topic, fanout
+#define SESSIONS      6
+#define CONSUMERS     16
+#define HELD_MAX      8192
+#define MARGIN_MS     10 // times are not known better
+#define LATEST_SIZE   4  // of the deduplicating exchange
+#define LATEST_TTL_MS 1500
 
 enum sabotage { SABOTAGE_NONE, SABOTAGE_NO_SYNC, SABOTAGE_NO_DIR_SYNC, SABOTAGE_DROP_SETTLE, SABOTAGE_EARLY_CONFIRM };
 
 struct world;
 
-struct slot {
+struct holder { // a session
     struct world *world;
-    struct session *session;
-    struct consumer *consumer;
+    struct session *session; // NULL: there is none
+    bool census;
+};
+
+struct slot {
+    struct holder *holder;
+    struct consumer *consumer; // NULL: free
     int queue;
-    bool no_ack, census;
-    uint8_t generation; // 0: free
+    bool no_ack;
 };
 
 struct held_delivery {
-    struct slot *slot;
+    struct holder *holder;
+    int queue;
     uint64_t tag;
     uint32_t message;
 };
@@ -49,20 +57,29 @@ struct world {
     struct journal_options journal;
     struct engine_options options;
     struct engine *engine;
-    struct vhost *vhost; // "/"
+    struct vhost *vhost, *other; // "/", "two"
     struct journal_batch *batch;
     bool batch_written;
     struct model model;
+    struct holder holders[SESSIONS];
     struct slot slots[CONSUMERS];
+    struct slot getters[QUEUES]; // for engine_get
     struct held_delivery held[HELD_MAX];
     uint32_t n_held;
-    bool bound[EXCHANGES][PATTERNS][QUEUES], bindings_unsure;
+    struct bindings bindings;
+    struct {
+        uint8_t value;
+        int64_t until_ms;
+    } latest[LATEST_SIZE]; // what the deduplicating exchange knows, oldest first
+    uint32_t n_latest;
+    int32_t claims[MESSAGES_MAX]; // messages that carry the ticket
     bool disk_full, calm, bulk;
     uint64_t deliveries;
     uint32_t steps_done, deaths, lives;
     int depth; // inside a delivery
 
     // census
+    int64_t census_ms; // what was due by then has come
     uint32_t found[QUEUES][MESSAGES_MAX];
     uint16_t found_attempts[QUEUES][MESSAGES_MAX];
     uint32_t n_found[QUEUES];
@@ -72,32 +89,38 @@ struct world {
     char failure[512];
 };
 
-extern const char *const queue_names[QUEUES];
-
 _Noreturn void world_fail(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void world_say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// sim.c
+void end_a_life(struct world *w); // or not
+
 // recover.c
 void world_open(struct world *w);              // opens until it succeeds, then takes the census
+void world_died(struct world *w);              // its process ended by itself: what is left of it is forgotten
 void world_crash(struct world *w, bool power); // the process ends; power: so does the machine
 void world_restart_clean(struct world *w);
 void world_flip(struct world *w); // a bit flips in a synced place: opening must refuse
-void world_declare_all(struct world *w);
-bool pattern_matches(int pattern, const char *key);
+
+// traffic.c
+void op_publish(struct world *w);
+void fill_body(uint32_t number, uint32_t size, char *out);
 
 // world.c
 uint64_t pick(struct world *w, uint64_t below);
 int64_t wall_now(struct world *w);
+void world_claim(void *arg, const uint8_t ticket[CLAIM_TICKET], int change);
 void world_flush(struct world *w);
 void world_sync(struct world *w); // everything appended is durable, everything visible is delivered
 void batch_begin(struct world *w);
 void batch_write(struct world *w);
 void batch_end(struct world *w);
-void consumer_add(struct world *w, int queue, const struct consumer_options *o, bool census);
-void consumer_end(struct world *w, struct slot *s);
+void holder_open(struct world *w, struct holder *h, bool census);
+void holder_end(struct world *w, struct holder *h);
+void consumer_add(struct world *w, int queue, const struct consumer_options *o, struct holder *h);
+void op_get(struct world *w);
 void settle_one(struct world *w, uint32_t held, enum settle how);
-void settle_many(struct world *w, uint32_t held, enum settle how);
-void op_publish(struct world *w);
+void settle_many(struct world *w, uint32_t held, enum settle how); // up to and with that one
 void check_bounds(struct world *w);
 void world_drain(struct world *w); // at the end: everything is consumed, nothing is missing
 
