@@ -18,9 +18,12 @@ static void a_path_fits_its_pattern_with_its_escapes(void **state) {
     (void)state;
     assert_true(manage_route_fits("/api/queues/{vhost}/{queue}", "/api/queues/%2F/a%2Fb"));
     assert_true(manage_route_fits("/api/queues/{vhost}/{queue}/get", "/api/queues/%2f/q/get"));
-    assert_true(manage_route_fits("/api/bindings/{vhost}/e/{source}", "/api/bindings/%2F/e/"));
+    assert_true(manage_route_fits("/api/bindings/{vhost}/e/{source}/q/{queue}", "/api/bindings/%2F/e//q/q"));
+    assert_true(manage_route_fits("/api/queues", "/api/queues/"));
+    assert_true(manage_route_fits("/api/queues/{vhost}", "/api/queues/%2F/"));
+    assert_false(manage_route_fits("/api/queues/{vhost}/{queue}", "/api/queues/%2F/"));
     assert_false(manage_route_fits("/api/queues/{vhost}", "/api/queues/%2F/a"));
-    assert_false(manage_route_fits("/api/queues", "/api/queues/"));
+    assert_false(manage_route_fits("/api/queues", "/api/queues//"));
     assert_false(manage_route_fits("/api/queues/{vhost}/{queue}/get", "/api/queues/%2F/q/got"));
 }
 

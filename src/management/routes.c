@@ -132,11 +132,12 @@ static bool walk(const char *pattern, const char *path, void (*each)(void *arg, 
             continue;
         }
         size_t n = strcspn(path, "/");
+        if (path[n] == '\0' && n == 0) return false;
         if (each != NULL) each(arg, path, n);
         path += n;
         pattern = strchr(pattern, '}') + 1;
     }
-    return *path == '\0';
+    return *path == '\0' || strcmp(path, "/") == 0; // a slash more names the same
 }
 
 // A literal word comes before a parameter: /api/users/without-permissions.
