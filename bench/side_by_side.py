@@ -186,7 +186,7 @@ def perf_test(b, *arguments):
         subprocess.run(["mvn", "-q", "-f", os.path.join(ROOT, "bench", "perf_test.xml"), "dependency:copy-dependencies",
                         "-DoutputDirectory=" + libraries], check=True)
     command = ["java", "-cp", libraries + "/*", "com.rabbitmq.perf.PerfTest", "-h", b.broker.url, "-z",
-               str(b.options.seconds + b.options.warmup), "-s", "128", "-f", "persistent", "-u", "perf-test", "-ad",
+               str(b.options.seconds + b.options.warmup), "-s", "128", "-f", "persistent", "-u", "perf-test-0", "-ad",
                "false", "-qa", "x-queue-type=" + b.queue_type]
     done = subprocess.run(command + [str(a) for a in arguments], capture_output=True, text=True,
                           timeout=b.options.case_seconds, check=False)
@@ -247,14 +247,14 @@ def shown(value, unit):
 
 
 def table(figures, contenders):
-    lines = ["| | " + " | ".join(contenders) + " | " + " | ".join(f"barid ÷ {c}" for c in contenders[1:]) + " |",
-             "|---" * (2 * len(contenders)) + "|"]
+    others = contenders[1:] if contenders[0] == "barid" else []
+    heads = contenders + [f"barid ÷ {c}" for c in others]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
     for case, figure in figures.items():
         medians = [statistics.median(figure["values"][c]) if c in figure["values"] else None for c in contenders]
-        cells = ["–" if m is None else (shown(m, figure["unit"]) + " " + figure["unit"]).strip()
-                 for m in medians]
-        ratios = ["–" if m is None or medians[0] is None or not m else f"{medians[0] / m:.2f}" for m in medians[1:]]
-        lines.append("| " + " | ".join([case] + cells + ratios) + " |")
+        cells = ["–" if m is None else f"{shown(m, figure['unit'])} {figure['unit']}".strip() for m in medians]
+        ratios = ["–" if None in (m, medians[0]) or not m else f"{medians[0] / m:.2f}" for m in medians[1:]]
+        lines.append("| " + " | ".join([case] + cells + ratios[:len(others)]) + " |")
     return "\n".join(lines)
 
 
