@@ -116,7 +116,7 @@ static bool letter_send(struct engine *e, uint32_t h) {
 void dead_letter_refused(struct engine *e, struct queue *q, const struct message *m, uint8_t hops) {
     struct exchange *to = exchange_find(q->vhost, q->options.dead_letter_exchange);
     struct origin o = origin_of(DEAD_MAXLEN, hops);
-    if (!to || o.hops > HOPS_MAX || (!m->persistent && !memory_has_room_transient(e, m->body_length, false))) return;
+    if (!to || o.hops > HOPS_MAX) return;
     struct letter l;
     struct publishing p = {0};
     letter_init_message(&l, m);

@@ -38,6 +38,7 @@ static bool rejects(const struct engine *e, const struct queue *q, uint32_t body
 struct plan {
     uint32_t takes, recorded, rejected, duplicates;
     bool near_head; // a queue will hand it out soon
+    bool written;   // it has a record
     struct value_key value;
     enum { VALUE_UNKNOWN, VALUE_NONE, VALUE_KNOWN } has_value;
 };
@@ -105,7 +106,7 @@ static uint8_t *recorded_ids(struct engine *e, uint32_t n, uint8_t *few, uint32_
 static enum err append(struct engine *e, const struct content *c, const struct iovec *content, uint32_t n, bool again,
                        struct journal_ref *ref, jpos *pos) {
     uint8_t few[16 * 4];
-    uint8_t *ids = recorded_ids(e, c->entries, few, 16);
+    uint8_t *ids = c->entries > 0 ? recorded_ids(e, c->entries, few, 16) : few; // a transient one is in none
     struct iovec parts[7];
     memcpy(parts, content, n * sizeof *parts);
     parts[n] = (struct iovec){ids, (size_t)c->entries * 4};
@@ -171,9 +172,10 @@ static struct content describe(struct engine *e, const struct message *m, uint8_
     };
 }
 
-// Stores it once and gives every queue that takes it an entry.
-static enum err store(struct engine *e, const struct message *m, const struct origin *o, const struct plan *p,
-                      jpos *pos, struct error *err) {
+// Stores it once and gives every queue that takes it an entry. A transient message for which memory has no room is
+// written as one that no queue has: it can be read back, and does not come back after a restart.
+static enum err store(struct engine *e, const struct message *m, const struct origin *o, struct plan *p, jpos *pos,
+                      struct error *err) {
     struct content c = describe(e, m, o->hops, p);
     uint8_t head[HEAD_BYTES], claimed[CLAIMED_BYTES];
     if (m->claimed) {
@@ -186,21 +188,19 @@ static enum err store(struct engine *e, const struct message *m, const struct or
     content_encode_head(&c, head);
     uint32_t n = gather(&c, head, parts), size = (uint32_t)content_size(&c);
     struct journal_ref ref;
-    if (p->recorded && !o->again && journal_is_full(e->journal))
+    p->written = p->recorded || !memory_has_room_transient(e, size, o->again);
+    if (p->written && !o->again && journal_is_full(e->journal))
         return error_set(err, ERR_FULL, "the disk is full: nothing is taken until there is room again");
-    if (p->recorded) {
+    if (p->written) {
         enum err code = append(e, &c, parts, n, o->again, &ref, pos);
         if (code) return error_set(err, code, "the message was not taken: %s", err_text(code));
-    } else if (!memory_has_room_transient(e, size, o->again)) {
-        return error_set(err, ERR_BUSY, "transient messages fill their third of %llu bytes",
-                         (unsigned long long)e->memory_budget);
     }
-    uint32_t stored = stored_new(e, e->next_seq++, p->recorded ? &ref : NULL);
+    uint32_t stored = stored_new(e, e->next_seq++, p->written ? &ref : NULL);
     struct stored *s = stored_at(e, stored);
     s->published_at_ms = c.published_at_ms;
     s->body_length = counted_length(m);
     if (m->claimed) s->claim = claim_new(e, m->body);
-    if (!p->recorded || memory_has_room(e, size, p->near_head)) stored_keep(e, s, block_of(parts, n, size), size);
+    if (!p->written || memory_has_room(e, size, p->near_head)) stored_keep(e, s, block_of(parts, n, size), size);
     for (uint32_t i = 0; i < e->n_route; i++)
         if (e->verdicts[i] == TAKE) take(e, e->route[i], stored, &c, p, m->persistent && queue_recorded(e->route[i]));
     for (uint32_t i = 0; i < e->n_route; i++) queue_limit(e, e->route[i]);
@@ -262,10 +262,9 @@ enum err publish_to(struct engine *e, struct exchange *x, const struct message *
     if (!p.rejected) route_taken(e, m);
     // A duplicate is answered when the first one is durable, which may still be on its way.
     if (to->result == PUBLISH_DUPLICATE || (p.duplicates && pos == 0)) pos = journal_appended(e->journal);
-    if (to->done || p.recorded)
-        done_push(e,
-                  &(struct done){
-                      .pos = pos, .seq = p.recorded ? seq : 0, .fn = to->done, .arg = to->arg, .result = to->result});
+    if (to->done || p.written)
+        done_push(e, &(struct done){
+                         .pos = pos, .seq = p.written ? seq : 0, .fn = to->done, .arg = to->arg, .result = to->result});
     uint32_t n;
     struct queue **queues = p.rejected ? rejecting_with_dlx(e, &n) : NULL;
     for (uint32_t i = 0; queues && i < n; i++) dead_letter_refused(e, queues[i], m, o->hops);

@@ -54,9 +54,9 @@ void stored_drop_block(struct engine *e, uint32_t h) {
     if (h != e->delivering) block_leave(e, h);
 }
 
-// Of the budget, a third is for transient messages, which cannot be dropped; bodies that are in the journal are kept
-// while all together take less than half, those that will be delivered at once while less than two thirds. So a
-// stalled backlog does not make every queue read its messages back, and the sum never exceeds the budget.
+// Of the budget, a third is for transient messages without a record, which cannot be dropped; bodies that are in the
+// journal are kept while all together take less than half, those that will be delivered at once while less than two
+// thirds. So a stalled backlog does not make every queue read its messages back, and the sum never exceeds the budget.
 bool memory_has_room(const struct engine *e, uint64_t size, bool near_head) {
     uint64_t limit = near_head ? e->memory_budget / 3 * 2 : e->memory_budget / 2;
     return e->memory + size <= limit;
