@@ -48,9 +48,11 @@ static bool headers_fit(int pattern, uint32_t number) {
     }
 }
 
-static struct view headers_arguments(struct buf *b, int pattern) {
+// Valid until the next call. Kept, because a process may end without coming back.
+static struct view headers_arguments(int pattern) {
     static const char *const match[PATTERNS] = {"all", "any", "all", "all", "any-with-x"};
-    buf_init(b, 1024);
+    static struct buf kept = {.max = 1024}, *b = &kept;
+    buf_clear(b);
     table_put_text(b, "x-match", match[pattern]);
     if (pattern == 1 || pattern == 2) {
         table_put_integer(b, "h", pattern - 1);
@@ -174,11 +176,9 @@ void op_bind(struct world *w) {
     }
     int x = (int)pick(w, EXCHANGES), q = (int)pick(w, QUEUES);
     if (!may_be_bound(q)) return;
-    struct buf arguments = {0};
     struct binding_spec b = {.source = exchange_names[x], .destination = queue_names[q], .key = patterns[p]};
-    if (x == X_HEADERS) b.arguments = headers_arguments(&arguments, p);
+    if (x == X_HEADERS) b.arguments = headers_arguments(p);
     flip(w, &w->bindings.queue[x][p][q], &b);
-    buf_release(&arguments);
 }
 
 static void read_binding(void *arg, const struct binding_spec *b) {

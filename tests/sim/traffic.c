@@ -141,9 +141,11 @@ static void choose_target(struct world *w, struct plan *p, struct message_model 
 
 // ---- what it carries
 
-static void write_properties(struct buf *out, const struct message_model *msg, const struct plan *p, uint32_t number) {
-    struct buf headers;
-    buf_init(&headers, 4096);
+// Valid until the next call. Kept, because a process may end without coming back.
+static struct view write_properties(const struct message_model *msg, const struct plan *p, uint32_t number) {
+    static struct buf headers = {.max = 4096}, out = {.max = 8192};
+    buf_clear(&headers);
+    buf_clear(&out);
     table_put_integer(&headers, "n", number);
     if (header_h(number) >= 0) {
         table_put_integer(&headers, "h", header_h(number));
@@ -154,9 +156,8 @@ static void write_properties(struct buf *out, const struct message_model *msg, c
     struct properties properties = {.flags = PROPERTY_HEADERS | PROPERTY_DELIVERY_MODE,
                                     .delivery_mode = msg->persistent ? 2 : 1,
                                     .headers = {.data = headers.data, .length = (uint32_t)headers.len}};
-    buf_init(out, 8192);
-    properties_encode(out, &properties);
-    buf_release(&headers);
+    properties_encode(&out, &properties);
+    return (struct view){.data = out.data, .length = (uint32_t)out.len};
 }
 
 static void choose_content(struct world *w, struct plan *p, struct message_model *msg, uint32_t number) {
@@ -207,21 +208,19 @@ void op_publish(struct world *w) {
     uint32_t number = m->n;
     struct message_model *msg = &m->messages[number];
     struct plan p = {0};
-    struct buf properties;
     char id[16];
     memset(msg, 0, sizeof *msg);
     choose_target(w, &p, msg, number);
     choose_content(w, &p, msg, number);
     snprintf(id, sizeof id, "%u", msg->key);
     p.out.message_id = id;
-    write_properties(&properties, msg, &p, number);
+    struct view properties = write_properties(msg, &p, number);
     p.out.properties = properties.data;
-    p.out.properties_length = (uint32_t)properties.len;
+    p.out.properties_length = properties.length;
     answers[number] = (struct answer){.world = w, .message = number};
     m->n++;
     struct error e;
     enum err code = engine_publish(p.vhost, &p.out, answered, &answers[number], &msg->result, &e);
-    buf_release(&properties);
     world_say(w, "publish %u to %s %s%s (%u bytes%s%s): %s", number, p.out.exchange, p.out.routing_key,
               p.vhost == w->other ? " in two" : "", msg->size, msg->persistent ? "" : ", transient",
               msg->due_ms ? ", delayed" : "", err_name(code));
