@@ -99,7 +99,7 @@ static bool letter_send(struct engine *e, uint32_t h) {
     }
     struct letter l;
     struct publishing p = {.leaving = q, .leaving_seq = s->seq};
-    letter_init(&l, s, &c);
+    letter_init(&l, &c);
     address(e, &l, q, why);
     enum err code = publish_to(e, to, &l.m, &o, &p, NULL);
     letter_release(&l);

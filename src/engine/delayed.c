@@ -82,7 +82,7 @@ bool delayed_send(struct engine *e, uint32_t h) {
         return true;
     }
     struct letter l;
-    letter_init(&l, s, &c);
+    letter_init(&l, &c);
     struct view had = {.data = c.properties, .length = c.properties_length};
     if (delay_negate(&l.properties, had)) letter_wear(&l);
     l.m.has_expiration = c.expires_ms >= 0;

@@ -36,7 +36,7 @@ static void add_copies(struct letter *l, struct view headers) {
     l->m.more_keys_count = n;
 }
 
-void letter_init(struct letter *l, const struct stored *s, const struct content *c) {
+void letter_init(struct letter *l, const struct content *c) {
     struct message m = {.exchange = c->exchange,
                         .routing_key = c->routing_key,
                         .properties = c->properties,
@@ -46,7 +46,7 @@ void letter_init(struct letter *l, const struct stored *s, const struct content 
                         .claimed = c->claimed,
                         .claimed_length = c->claimed ? claimed_length(c) : 0,
                         .message_id = c->message_id,
-                        .persistent = s->segment != 0 || asks_for_persistence(c),
+                        .persistent = c->entries > 0 || asks_for_persistence(c),
                         .priority = c->priority};
     letter_init_message(l, &m);
     add_copies(l, properties_headers(c->properties, c->properties_length));

@@ -5,7 +5,6 @@
 #include "base/buf.h"
 #include "engine/engine.h"
 
-struct stored;
 struct content;
 
 struct letter {
@@ -15,7 +14,7 @@ struct letter {
     const char **keys;
 };
 
-void letter_init(struct letter *l, const struct stored *s, const struct content *c);
+void letter_init(struct letter *l, const struct content *c);
 void letter_init_message(struct letter *l, const struct message *m);
 void letter_release(struct letter *l);
 void letter_wear(struct letter *l); // what was written to `properties` becomes the message's
