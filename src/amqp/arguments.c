@@ -151,15 +151,15 @@ static enum err read_overflow(const struct reading *r, struct queue_options *o) 
     return ERR_OK;
 }
 
-// RabbitMQ takes -1 for a queue without a limit.
+// How often a message may be given back, as in RabbitMQ: it is delivered once more than that. -1: without a limit.
 static enum err read_delivery_limit(const struct reading *r, struct queue_options *o) {
     int64_t limit = 0;
     bool there;
     enum err err = read_integer(r, "x-delivery-limit", &limit, &there);
     if (err != ERR_OK) return err;
     if (limit < -1) return invalid(r, "x-delivery-limit", "{value_negative,%" PRId64 "}", limit);
-    if (limit > UINT32_MAX) return invalid(r, "x-delivery-limit", "{value_too_large,%" PRId64 "}", limit);
-    o->delivery_limit = limit < 0 ? 0 : (uint32_t)limit;
+    if (limit >= UINT32_MAX) return invalid(r, "x-delivery-limit", "{value_too_large,%" PRId64 "}", limit);
+    o->delivery_limit = there ? (uint32_t)(limit + 1) : 0;
     return ERR_OK;
 }
 

@@ -75,7 +75,7 @@ static void every_queue_argument_is_understood(void **state) {
     assert_int_equal(o->max_priority, 255);
     assert_string_equal(o->dead_letter_exchange, "");
     assert_string_equal(o->dead_letter_routing_key, "dead");
-    assert_int_equal(o->delivery_limit, 7);
+    assert_int_equal(o->delivery_limit, 8); // tries
     assert_int_equal(o->retry_delay_ms, 50);
     assert_true(o->retry_multiplier > 1.49 && o->retry_multiplier < 1.51);
     assert_int_equal(o->retry_max_delay_ms, 900);

@@ -201,6 +201,39 @@ static void attempts_are_counted_where_there_is_a_limit(void **state) {
                     "basic.deliver t 4 again '' 'q' x-delivery-count=1 | b\n");
 }
 
+static void a_delivery_limit_is_how_often_a_message_may_be_given_back(void **state) {
+    struct house *h = *state;
+    struct queue_info info;
+    table_put_integer(house_table(h), "x-delivery-limit", 1);
+    DO(h, QUEUE_DECLARE, queue_declare, .queue = Q("q"), .durable = true, .no_wait = true,
+       .arguments = house_table_done(h));
+    send(h, "q", "a");
+    house_run(h);
+    consume(h, "q", "t");
+    house_expect(h, "basic.deliver t 1 '' 'q' | a\n");
+    DO(h, BASIC_REJECT, basic_reject, .delivery_tag = 1, .requeue = true);
+    house_expect(h, "basic.deliver t 2 again '' 'q' x-delivery-count=1 | a\n");
+    DO(h, BASIC_REJECT, basic_reject, .delivery_tag = 2, .requeue = true);
+    house_expect(h, "");
+    assert_true(engine_queue(h->rig->vhost, "q", &info));
+    assert_int_equal(info.ready + info.unacked, 0);
+}
+
+static void a_quorum_queue_counts_without_a_limit(void **state) {
+    struct house *h = *state;
+    table_put_text(house_table(h), "x-queue-type", "quorum");
+    DO(h, QUEUE_DECLARE, queue_declare, .queue = Q("q"), .durable = true, .no_wait = true,
+       .arguments = house_table_done(h));
+    send(h, "q", "a");
+    house_run(h);
+    consume(h, "q", "t");
+    house_expect(h, "basic.deliver t 1 '' 'q' | a\n");
+    DO(h, BASIC_REJECT, basic_reject, .delivery_tag = 1, .requeue = true);
+    house_expect(h, "basic.deliver t 2 again '' 'q' x-delivery-count=1 | a\n");
+    DO(h, BASIC_REJECT, basic_reject, .delivery_tag = 2, .requeue = true);
+    house_expect(h, "basic.deliver t 3 again '' 'q' x-delivery-count=2 | a\n");
+}
+
 static void prefetch_is_each_consumers(void **state) {
     struct house *h = *state;
     queue(h, "q");
@@ -302,6 +335,8 @@ int main(void) {
         TEST(an_unknown_delivery_tag_ends_the_channel),
         TEST(rejected_ones_are_parked_where_the_queue_says_so),
         TEST(attempts_are_counted_where_there_is_a_limit),
+        TEST(a_delivery_limit_is_how_often_a_message_may_be_given_back),
+        TEST(a_quorum_queue_counts_without_a_limit),
         TEST(prefetch_is_each_consumers),
         TEST(prefetch_may_be_the_channels),
         TEST(recover_gives_everything_back),

@@ -31,7 +31,7 @@ static struct delivery describe(const struct entry *x, const struct queue *q, co
                              .message_id = m->message_id,
                              .priority = m->priority,
                              .redelivered = x->redelivered,
-                             .counted = q->options.delivery_limit != 0,
+                             .counted = queue_counts(q),
                              .attempt = x->attempts + 1u,
                              .published_at_ms = m->published_at_ms};
 }

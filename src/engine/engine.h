@@ -250,7 +250,7 @@ struct session_options {
 };
 struct session *engine_session_new(struct engine *e, const struct session_options *o);
 // Its consumers end, and what it holds goes back to where it was, marked redelivered, counted as an attempt where the
-// queue has a delivery limit.
+// queue has a delivery limit or is a quorum one.
 void engine_session_free(struct session *s);
 void engine_session_prefetch(struct session *s, uint32_t limit); // of all its consumers together, 0: unlimited
 void engine_session_pause(struct session *s, bool paused);       // nothing is offered to it
@@ -280,9 +280,10 @@ enum err engine_get(struct session *s, struct vhost *v, const char *queue, bool 
 
 enum settle { SETTLE_ACK, SETTLE_RETRY, SETTLE_REQUEUE, SETTLE_REJECT, SETTLE_PARK, SETTLE_RETURN };
 // RETRY: counts an attempt, backs off, after delivery_limit dead-letters or parks. REQUEUE: back to its place, at
-// once; counted as a RETRY is on queues with a delivery limit or a retry delay. REJECT: dead-letter, or park where the
-// queue parks, or drop. PARK: to the parked list with the reason. RETURN: back to its place, never counted: nobody
-// looked at it. `multiple`: every one up to and with `tag`, tag 0: all. ERR_NOT_FOUND: unknown tag.
+// once; counted as a RETRY is on queues with a delivery limit or a retry delay, and on quorum ones. REJECT:
+// dead-letter, or park where the queue parks, or drop. PARK: to the parked list with the reason. RETURN: back to its
+// place, never counted: nobody looked at it. `multiple`: every one up to and with `tag`, tag 0: all. ERR_NOT_FOUND:
+// unknown tag.
 enum err engine_settle(struct session *s, uint64_t tag, bool multiple, enum settle how, const char *reason,
                        struct error *err);
 

@@ -80,7 +80,9 @@ enum err exchange_options_same(const struct exchange *x, const struct exchange_o
 
 static void same_retry(struct subject *s, const struct queue_options *o, const struct queue_options *is) {
     char a[48], b[48];
-    same_number(s, "x-delivery-limit", o->delivery_limit, is->delivery_limit);
+    // The argument says how often a message may be given back, the option how often it may be tried.
+    same_optional(s, "x-delivery-limit", o->delivery_limit > 0, o->delivery_limit - 1u, is->delivery_limit > 0,
+                  is->delivery_limit - 1u);
     same_number(s, "x-retry-delay", o->retry_delay_ms, is->retry_delay_ms);
     same_number(s, "x-retry-max-delay", o->retry_max_delay_ms, is->retry_max_delay_ms);
     if (o->retry_multiplier != is->retry_multiplier) {

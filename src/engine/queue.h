@@ -96,6 +96,10 @@ struct queue {
 // ---- queue.c
 // Is it, and what is in it, in the journal?
 static inline bool queue_recorded(const struct queue *q) { return q->options.durable && !q->options.owner; }
+// Failed attempts are counted, and told: where they have a limit, and where RabbitMQ does.
+static inline bool queue_counts(const struct queue *q) {
+    return q->options.delivery_limit || q->options.type == QUEUE_QUORUM;
+}
 uint64_t queue_time(uint64_t ms); // no longer than a hundred years
 struct queue *queue_find(const struct vhost *v, const char *name);
 struct queue *queue_new(struct engine *e, uint32_t id);

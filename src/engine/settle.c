@@ -34,7 +34,7 @@ static bool attempts_spent(struct engine *e, uint32_t h, const char *reason) {
 
 // Its consumer went away with it. It does not wait: that may have been an orderly stop.
 void give_back_failed(struct engine *e, uint32_t h) {
-    if (entry_queue(e, entry_at(e, h))->options.delivery_limit) {
+    if (queue_counts(entry_queue(e, entry_at(e, h)))) {
         if (attempts_spent(e, h, "its consumer went away")) return;
         state_note(e, h);
     }
@@ -85,7 +85,7 @@ static void settle_entry(struct engine *e, uint32_t h, enum settle how, const ch
         break;
     case SETTLE_RETRY: retry(e, h, reason); break;
     case SETTLE_REQUEUE:
-        if (q->options.delivery_limit || q->options.retry_delay_ms) retry(e, h, reason ? reason : "given back");
+        if (queue_counts(q) || q->options.retry_delay_ms) retry(e, h, reason ? reason : "given back");
         else give_back(e, h);
         break;
     case SETTLE_RETURN: give_back(e, h); break;
