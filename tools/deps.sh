@@ -16,12 +16,19 @@ build=(gcc libc6-dev make meson ninja-build pkg-config python3
 check=(libcmocka-dev python3-pytest)
 full=(clang libclang-rt-14-dev llvm clang-tidy clang-format
     python3-websockets python3-requests python3-jsonschema python3-yaml python3-aiohttp python3-pika
-    librabbitmq-dev
+    librabbitmq-dev amqp-tools python3-venv python3-pip openssl iproute2 util-linux
     chromium chromium-driver python3-selenium)
 
 bench=(librabbitmq-dev maven openjdk-17-jre-headless erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia
     erlang-os-mon erlang-parsetools erlang-public-key erlang-runtime-tools erlang-ssl erlang-syntax-tools erlang-tools
     erlang-xmerl)
+
+# What others' test suites are written in. Where a tool is there already, however it came, Debian's is not wanted.
+tool() { command -v "$1" >/dev/null || full+=("${@:2}"); }
+tool npm nodejs npm
+tool go golang-go
+tool java default-jre-headless
+tool mvn maven
 
 case "${1:-build}" in
 build | run) wanted=("${build[@]}") ;;

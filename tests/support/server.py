@@ -59,14 +59,20 @@ def eventually(check, seconds=10, what="the condition"):
         time.sleep(0.01)
 
 
+def where(listens, port):
+    """An address to listen on: a port of its own choosing, which it then keeps, unless it was given one."""
+    return f"127.0.0.1:{port or 0}" if listens is True else listens or "off"
+
+
 class Server:
     """One `barid serve` and its data directory."""
 
     def __init__(self, args=(), env=None, data=None, port=0, amqp=False, management=False, wrapper=()):
-        """`amqp`: True listens for AMQP too, or an ADDR:PORT; `management` likewise. `wrapper`: a command that runs the server's."""
+        """`amqp`: True listens for AMQP too, or an ADDR:PORT; `management` likewise. `wrapper`: a command that runs
+        the server's."""
         self.args = list(args)
         self.wrapper = list(wrapper)
-        self.amqp = "127.0.0.1:0" if amqp is True else amqp
+        self.amqp = amqp
         self.amqp_port = None
         self.management = management
         self.management_port = None
@@ -98,8 +104,8 @@ class Server:
     def start(self, env=None, wait=True, args=()):
         """Starts it and waits until it says `ready`. `env` and `args` are for this start only."""
         assert self.process is None or self.process.poll() is not None, "it is running"
-        management = f"127.0.0.1:{self.management_port or 0}" if self.management else "off"
-        amqp = f"127.0.0.1:{self.amqp_port}" if self.amqp_port and self.amqp.endswith(":0") else self.amqp or "off"
+        management = where(self.management, self.management_port)
+        amqp = where(self.amqp, self.amqp_port)
         command = self.wrapper + [binary(), "serve", "--data", self.data, "--http", f"127.0.0.1:{self.port}",
                                   "--amqp", amqp, "--management", management] + self.args + list(args)
         self.lines = []
