@@ -69,9 +69,9 @@ static void address(struct engine *e, struct letter *l, const struct queue *q, e
     l->m.more_keys_count = 0;
 }
 
-static struct origin origin_of(enum dead_reason why, uint8_t hops) {
+static struct origin origin_of(enum dead_reason why, uint8_t hops, uint32_t of) {
     bool rejected = why == DEAD_REJECTED;
-    return (struct origin){.again = true, .hops = rejected ? 1 : (uint8_t)(hops + 1), .dying = !rejected};
+    return (struct origin){.again = true, .hops = rejected ? 1 : (uint8_t)(hops + 1), .dying = !rejected, .of = of};
 }
 
 // False: not now, where it goes there is no room for it. Its value may be that of the queue it comes back to, so it
@@ -88,7 +88,7 @@ static bool letter_send(struct engine *e, uint32_t h) {
         entry_park(e, h, err.text);
         return true;
     }
-    struct origin o = origin_of(why, c.hops);
+    struct origin o = origin_of(why, c.hops, h);
     if (o.hops > HOPS_MAX) {
         end_of_road(e, h);
         return true;
@@ -115,7 +115,7 @@ static bool letter_send(struct engine *e, uint32_t h) {
 
 void dead_letter_refused(struct engine *e, struct queue *q, const struct message *m, uint8_t hops) {
     struct exchange *to = exchange_find(q->vhost, q->options.dead_letter_exchange);
-    struct origin o = origin_of(DEAD_MAXLEN, hops);
+    struct origin o = origin_of(DEAD_MAXLEN, hops, NONE);
     if (!to || o.hops > HOPS_MAX) return;
     struct letter l;
     struct publishing p = {0};

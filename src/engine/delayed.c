@@ -88,8 +88,8 @@ bool delayed_send(struct engine *e, uint32_t h) {
     l.m.has_expiration = c.expires_ms >= 0;
     l.m.expiration_ms = c.expires_ms >= 0 ? (uint64_t)c.expires_ms : 0;
     struct publishing p = {0};
-    enum err code =
-        publish_to(e, entry_queue(e, x)->room_of, &l.m, &(struct origin){.again = true, .hops = c.hops}, &p, NULL);
+    enum err code = publish_to(e, entry_queue(e, x)->room_of, &l.m,
+                               &(struct origin){.again = true, .hops = c.hops, .of = h}, &p, NULL);
     letter_release(&l);
     if (code || (p.result == PUBLISH_REJECTED && p.taken == 0)) return false;
     entry_finish(e, h, true);

@@ -192,6 +192,7 @@ struct origin {
     bool again;   // it takes the place of what it was, and frees that
     uint8_t hops; // dead-letter round trips since somebody rejected it
     bool dying;   // by itself: queues where it did so before are left out
+    uint32_t of;  // again: the entry that it takes the place of, else NONE
 };
 struct publishing {
     publish_done_fn *done;

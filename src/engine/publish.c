@@ -103,15 +103,34 @@ static uint8_t *recorded_ids(struct engine *e, uint32_t n, uint8_t *few, uint32_
     return ids;
 }
 
-static enum err append(struct engine *e, const struct content *c, const struct iovec *content, uint32_t n, bool again,
-                       struct journal_ref *ref, jpos *pos) {
-    uint8_t few[16 * 4];
+// One that takes the place of a recorded entry ends it in the same record. Where ids are remembered the end is written
+// by itself, after them.
+static struct entry *ends_with(struct engine *e, const struct origin *o, const struct content *c) {
+    struct entry *x = o->again && o->of != NONE && c->entries > 0 ? entry_at(e, o->of) : NULL;
+    return x && x->recorded && !entry_queue(e, x)->dedupe ? x : NULL;
+}
+
+static enum err append(struct engine *e, const struct content *c, const struct iovec *content, uint32_t n,
+                       const struct origin *o, struct journal_ref *ref, jpos *pos) {
+    uint8_t few[16 * 4], old[12];
     uint8_t *ids = c->entries > 0 ? recorded_ids(e, c->entries, few, 16) : few; // a transient one is in none
-    struct iovec parts[7];
+    struct iovec parts[8];
+    struct entry *x = ends_with(e, o, c);
+    uint32_t segment = 0;
     memcpy(parts, content, n * sizeof *parts);
-    parts[n] = (struct iovec){ids, (size_t)c->entries * 4};
-    unsigned flags = again ? JOURNAL_URGENT : 0;
-    enum err code = journal_append(e->journal, RECORD_PUBLISH, flags, 0, parts, (int)n + 1, ref, pos);
+    parts[n++] = (struct iovec){ids, (size_t)c->entries * 4};
+    if (x) {
+        const struct stored *s = stored_at(e, x->stored);
+        segment = s->segment;
+        put_u32(old, segment);
+        put_u32(old + 4, s->offset);
+        put_u32(old + 8, entry_queue(e, x)->id);
+        parts[n++] = (struct iovec){old, sizeof old};
+    }
+    enum record_kind kind = x ? RECORD_LETTER : RECORD_PUBLISH;
+    unsigned flags = o->again ? JOURNAL_URGENT : 0;
+    enum err code = journal_append(e->journal, kind, flags, segment, parts, (int)n, ref, pos);
+    if (x && code == ERR_OK) x->recorded = 0; // its end is written
     if (ids != few) free(ids);
     return code;
 }
@@ -192,7 +211,7 @@ static enum err store(struct engine *e, const struct message *m, const struct or
     if (p->written && !o->again && journal_is_full(e->journal))
         return error_set(err, ERR_FULL, "the disk is full: nothing is taken until there is room again");
     if (p->written) {
-        enum err code = append(e, &c, parts, n, o->again, &ref, pos);
+        enum err code = append(e, &c, parts, n, o, &ref, pos);
         if (code) return error_set(err, code, "the message was not taken: %s", err_text(code));
     }
     uint32_t stored = stored_new(e, e->next_seq++, p->written ? &ref : NULL);

@@ -15,6 +15,8 @@
 //   Times are wall clock milliseconds; delay 0: none; expires is a duration, -1: none. The highest bit of hops: the
 //   body is claimed; it is the ticket and the length u64 of what it stands for.
 //
+// LETTER    a PUBLISH that ends an entry at the same time: after its entries the place of that message (u32 segment,
+//           u32 offset) and the queue id u32. So a dead letter is never there twice, nor what was delayed
 // MOVED     the same message written again by compaction: the place it was at (u32 segment, u32 offset) after the
 //           body, then entries × (queue id u32, state)
 //   state     attempts u16, parked u8; and when parked: id u64, at i64, reason length u8, reason
@@ -53,6 +55,7 @@ enum record_kind {
     RECORD_QUEUE,
     RECORD_EXCHANGE,
     RECORD_BINDING,
+    RECORD_LETTER,
 };
 
 #define HEAD_BYTES    49

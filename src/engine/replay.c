@@ -73,14 +73,27 @@ static void message_forget(struct engine *e, uint32_t stored) {
     stored_forget(e, stored);
 }
 
+static uint32_t find_entry(struct engine *e, uint32_t segment, uint32_t offset, uint32_t queue_id) {
+    uint32_t stored = index_find(&e->by_place, index_place(segment, offset));
+    if (stored == NONE) return NONE;
+    uint32_t h = stored_at(e, stored)->first;
+    while (h != NONE && entry_queue(e, entry_at(e, h))->id != queue_id) h = entry_at(e, h)->sibling;
+    return h;
+}
+
 static enum err replay_publish(struct engine *e, const struct journal_record *r, struct error *err) {
     struct content c;
     if (!content_decode(&c, r->payload, r->length)) return replay_damaged(r, err);
     struct reader in = reader_of(r->payload + c.size, r->length - c.size);
-    if (in.len != (uint64_t)c.entries * 4) return replay_damaged(r, err);
+    bool letter = r->kind == RECORD_LETTER;
+    if (in.len != (uint64_t)c.entries * 4 + (letter ? 12 : 0)) return replay_damaged(r, err);
     uint32_t h = message_new(e, r, &c);
     for (uint32_t i = 0; i < c.entries; i++) entry_restore(e, h, &c, &(struct entry_record){.queue_id = read_u32(&in)});
     if (c.entries == 0) stored_forget(e, h);
+    uint32_t segment = letter ? read_u32(&in) : 0, offset = letter ? read_u32(&in) : 0;
+    uint32_t ended = letter ? find_entry(e, segment, offset, read_u32(&in)) : NONE;
+    if (ended != NONE) entry_forget(e, ended);
+    if (letter) journal_mark_refers(e->journal, &r->ref, segment);
     return ERR_OK;
 }
 
@@ -99,14 +112,6 @@ static enum err replay_moved(struct engine *e, const struct journal_record *r, s
     }
     if (c.entries == 0) stored_forget(e, h);
     return ERR_OK;
-}
-
-static uint32_t find_entry(struct engine *e, uint32_t segment, uint32_t offset, uint32_t queue_id) {
-    uint32_t stored = index_find(&e->by_place, index_place(segment, offset));
-    if (stored == NONE) return NONE;
-    uint32_t h = stored_at(e, stored)->first;
-    while (h != NONE && entry_queue(e, entry_at(e, h))->id != queue_id) h = entry_at(e, h)->sibling;
-    return h;
 }
 
 static enum err replay_settle(struct engine *e, const struct journal_record *r, struct error *err) {
@@ -211,7 +216,8 @@ static enum err replay_gone(struct engine *e, const struct journal_record *r, st
 enum err replay_record(void *arg, const struct journal_record *r, struct error *err) {
     struct engine *e = arg;
     switch (r->kind) {
-    case RECORD_PUBLISH: return replay_publish(e, r, err);
+    case RECORD_PUBLISH:
+    case RECORD_LETTER: return replay_publish(e, r, err);
     case RECORD_MOVED: return replay_moved(e, r, err);
     case RECORD_SETTLE: return replay_settle(e, r, err);
     case RECORD_STATE: return replay_state(e, r, err);

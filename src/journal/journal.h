@@ -89,6 +89,9 @@ void journal_release(struct journal *j, const struct journal_ref *ref);
 // During replay: this record turned out to be ephemeral, about `refers_to`. Those appended with JOURNAL_EPHEMERAL
 // are so already.
 void journal_mark_ephemeral(struct journal *j, const struct journal_ref *ref, uint32_t refers_to);
+// During replay: this record refers to that segment. Only for a record whose payload says so: of one that was appended
+// during a compaction, what it referred to may not be stored.
+void journal_mark_refers(struct journal *j, const struct journal_ref *ref, uint32_t refers_to);
 
 jpos journal_appended(const struct journal *j);
 jpos journal_durable(const struct journal *j);

@@ -103,6 +103,10 @@ void journal_mark_ephemeral(struct journal *j, const struct journal_ref *ref, ui
     space_refer(j, s, refers_to);
 }
 
+void journal_mark_refers(struct journal *j, const struct journal_ref *ref, uint32_t refers_to) {
+    space_refer(j, journal_segment(j, ref->segment), refers_to);
+}
+
 // --- compaction ---
 
 static uint64_t garbage(const struct segment *s) { return s->record_bytes - s->live; }

@@ -59,20 +59,14 @@ static void crashed_entry(const struct message_model *msg, struct entry_model *x
     x->settling = false;
 }
 
-// What left a room may be there again, and where it went as well, unless both are known to be durable.
-static void crashed_late(struct message_model *msg, int64_t now_ms) {
-    if (msg->late && !msg->moved && msg->due_ms <= now_ms + 1) msg->in[Q_LATE].twice = true;
-}
-
 static void crashed_lossy(struct message_model *msg) {
     if (msg->in[Q_LOSSY].may & HERE) msg->in[Q_GRAVE].owed = true;
 }
 
-void model_crashed(struct model *m, uint64_t durable, int64_t now_ms) {
+void model_crashed(struct model *m, uint64_t durable) {
     model_durable(m, durable);
     for (uint32_t i = 0; i < m->n; i++) {
         struct message_model *msg = &m->messages[i];
-        crashed_late(msg, now_ms);
         crashed_lossy(msg);
         if (!msg->persistent || msg->pos > durable) msg->doubtful = true;
         for (int q = 0; q < QUEUES; q++) crashed_entry(msg, &msg->in[q], q, durable);

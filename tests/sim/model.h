@@ -54,8 +54,7 @@ struct message_model {
     bool persistent, claimed, accepted, doubtful;
     enum publish_result result;
     int64_t due_ms; // 0: not delayed
-    bool late;      // it waits in the room of the delayed exchange,
-    bool moved;     // and is known to have left it
+    bool late;      // it waits in the room of the delayed exchange
     bool lettered;  // in Q_DEAD it is a letter of Q_SOURCE
     uint64_t pos;   // of its record, 0: durable long ago, or none
     struct entry_model in[QUEUES];
@@ -89,6 +88,6 @@ void model_attempts(struct entry_model *x, uint16_t attempts); // before model_c
 void model_flushed(struct model *m, uint64_t appended);
 void model_durable(struct model *m, uint64_t durable);
 // The process is gone: what was durable then decides what may be found.
-void model_crashed(struct model *m, uint64_t durable, int64_t now_ms);
+void model_crashed(struct model *m, uint64_t durable);
 
 #endif

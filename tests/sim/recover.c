@@ -90,16 +90,22 @@ static void resolve(struct world *w, uint32_t number, int queue) {
     if (queue == Q_GRAVE && place) msg->in[Q_LOSSY].let_go = false;
 }
 
+// A letter and the end of what it was are one record.
+static void check_letter(struct world *w, uint32_t number) {
+    struct entry_model *x = &w->model.messages[number].in[Q_GRAVE];
+    if (!w->found_place[Q_GRAVE][number]) return;
+    if (w->found_place[Q_LOSSY][number])
+        world_fail(w, "message %u is in queue lossy, and dead-lettered as well", number);
+    if (x->now == NOWHERE && x->owed) *x = (struct entry_model){.now = HERE, .may = HERE}; // nobody saw it yet
+}
+
 static void census(struct world *w) {
     look(w);
     for (int q = 0; q < QUEUES; q++) check_order(w, q);
     for (uint32_t i = 0; i < w->model.n; i++) {
+        check_letter(w, i);
         for (int q = 0; q < QUEUES; q++) {
-            struct entry_model *x = &w->model.messages[i].in[q];
-            if (q == Q_GRAVE && w->found_place[q][i] && x->now == NOWHERE && x->owed) // a letter that nobody saw yet
-                *x = (struct entry_model){
-                    .now = HERE, .may = HERE, .twice = x->twice, .owed = w->found_place[Q_LOSSY][i] != 0};
-            if (x->now != NOWHERE) resolve(w, i, q);
+            if (w->model.messages[i].in[q].now != NOWHERE) resolve(w, i, q);
             else if (w->found_place[q][i])
                 world_fail(w, "message %u is in queue %s and never went there", i, queue_names[q]);
         }
@@ -157,9 +163,7 @@ static void forget_life(struct world *w) {
     w->depth = 0;
 }
 
-static void note_crash(struct world *w) {
-    model_crashed(&w->model, journal_durable(engine_journal(w->engine)), wall_now(w));
-}
+static void note_crash(struct world *w) { model_crashed(&w->model, journal_durable(engine_journal(w->engine))); }
 
 void world_died(struct world *w) {
     note_crash(w);

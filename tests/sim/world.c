@@ -52,10 +52,8 @@ void world_claim(void *arg, const uint8_t ticket[CLAIM_TICKET], int change) {
 static void note_found(struct world *w, int queue, const struct delivery *d, uint32_t number) {
     if (w->n_found[queue] >= MESSAGES_MAX) world_fail(w, "queue %s has more than was ever sent", queue_names[queue]);
     w->found[queue][w->n_found[queue]++] = number;
-    struct entry_model *x = &w->model.messages[number].in[queue];
-    bool again = w->found_place[queue][number] != 0;
-    if (again && queue == Q_GRAVE) x->twice = true; // the crash came between a letter and the end of what it was
-    if (again && !x->twice) world_fail(w, "message %u is in queue %s twice", number, d->queue);
+    if (w->found_place[queue][number] && !w->model.messages[number].in[queue].twice)
+        world_fail(w, "message %u is in queue %s twice", number, d->queue);
     w->found_place[queue][number] = HERE;
     w->found_attempts[queue][number] = (uint16_t)(d->attempt - 1);
 }
@@ -96,9 +94,7 @@ static void letter_comes(struct world *w, const struct delivery *d, uint32_t num
     struct entry_model *from = &msg->in[Q_LOSSY], *x = &msg->in[Q_GRAVE];
     check_death(w, d, number, "lossy", true);
     if (d->redelivered || x->twice) return;
-    if (x->now != NOWHERE && x->now != GONE) x->twice = true; // it came back to Q_LOSSY in a crash
-    if (x->twice) return;
-    if (!x->owed) world_fail(w, "message %u is dead-lettered again", number);
+    if (!x->owed || (x->now != NOWHERE && x->now != GONE)) world_fail(w, "message %u is dead-lettered again", number);
     if (from->now == HELD || from->let_go) world_fail(w, "message %u is dead-lettered and was taken as well", number);
     *x = (struct entry_model){.now = HERE, .may = HERE, .settling = x->settling};
     model_change(&w->model, number, Q_LOSSY, GONE);
@@ -357,17 +353,7 @@ void batch_end(struct world *w) {
     engine_durable(w->engine);
 }
 
-// Bindings that were taken away are known to be gone, and what was due to have left its room.
-static void all_is_known(struct world *w, int64_t ticked_ms) {
-    w->bindings.unsure = false;
-    for (uint32_t i = 0; i < w->model.n; i++) {
-        struct message_model *msg = &w->model.messages[i];
-        if (msg->late && msg->due_ms < ticked_ms - MARGIN_MS) msg->moved = true;
-    }
-}
-
 void world_sync(struct world *w) {
-    int64_t now = wall_now(w);
     engine_tick(w->engine);
     do {
         world_flush(w);
@@ -378,7 +364,7 @@ void world_sync(struct world *w) {
     if (!all_is_written(w)) return;
     model_flushed(&w->model, journal_appended(journal(w)));
     model_durable(&w->model, journal_durable(journal(w)));
-    all_is_known(w, now);
+    w->bindings.unsure = false;
 }
 
 // ---- bounds, and the end
