@@ -34,7 +34,7 @@ check: ## the quick part: build, unit tests, structure, 20 simulator seeds; unde
 
 nightly: all ## long: a thousand kill -9 under load, five thousand simulator seeds, fuzzing
 	@tools/deps.sh test
-	@BARID_KILL_CYCLES=1000 BARID=$(CURDIR)/$(BUILD)/barid $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/faults/test_kill_cycles.py
+	@BARID_KILL_CYCLES=1000 BARID=$(CURDIR)/$(BUILD)/barid $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/faults/test_kill_cycles.py tests/faults/test_broker_kill_cycles.py
 	@$(PYTHON) tools/run_tests.py --seeds 5000 sim
 	@FUZZ_SECONDS=600 $(PYTHON) tools/run_tests.py fuzz
 

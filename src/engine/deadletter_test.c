@@ -301,6 +301,33 @@ static void a_ttl_of_zero_offers_once(void **state) {
     }
 }
 
+// Whatever the timers do that are due at once, and though some of the pass may be left for the next.
+static void what_expires_together_dies_in_order(void **state) {
+    struct rig *r = *state;
+    struct taker t = {0};
+    rig_exchange(r, "dlx", EXCHANGE_DIRECT);
+    rig_queue(r, "dead", (struct queue_options){.durable = true});
+    rig_queue(r, "work",
+              (struct queue_options){.durable = true,
+                                     .has_message_ttl = true,
+                                     .message_ttl_ms = 10,
+                                     .dead_letter_exchange = "",
+                                     .dead_letter_routing_key = "dead"});
+    for (int i = 0; i < 3000; i++) {
+        char body[16];
+        snprintf(body, sizeof body, "%d", i);
+        rig_put(r, "work", body);
+        if (i % 700 == 0) io_sim_advance(r->sim, 1000000);
+    }
+    rig_run(r);
+    io_sim_advance(r->sim, 20000000);
+    for (int i = 0; i < 100; i++) rig_advance(r, 1);
+    rig_take(r, &t, "dead", (struct consumer_options){0});
+    rig_run(r);
+    assert_int_equal(r->n_seen, 3000);
+    for (int i = 0; i < 3000; i++) assert_int_equal(strtol(r->seen[i].body, NULL, 10), i);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         RIG_TEST(every_reason_is_told),
@@ -312,6 +339,7 @@ int main(void) {
         RIG_TEST(a_letter_does_not_stand_in_its_own_way),
         RIG_TEST(a_session_that_ends_counts_where_attempts_are_limited),
         RIG_TEST(a_ttl_of_zero_offers_once),
+        RIG_TEST(what_expires_together_dies_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

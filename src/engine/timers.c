@@ -54,6 +54,19 @@ void timers_stop(struct engine *e, uint32_t *place) {
     settle_down(e, at);
 }
 
+#define CLOCKS_MS 1 // so far two times of one life may be apart, one of the wall clock and one of the monotonic one
+
+// What dies of a queue goes in the queue's order, or its dead letters would overtake each other; timers that fall due
+// together come in none. Whoever stands in front of `h` with no more time to live goes first; `h` is looked at again.
+static uint32_t first_to_expire(struct engine *e, uint32_t h, uint64_t expires_ms) {
+    struct entry *x = entry_at(e, h);
+    if (x->state != ENTRY_READY) return h;
+    uint32_t head = entry_queue(e, x)->levels[x->priority].head;
+    struct entry *first = entry_at(e, head);
+    bool expired = first->timer != 0 && e->timers.items[first->timer - 1].expires_ms <= expires_ms + CLOCKS_MS;
+    return expired && stored_visible(e, stored_at(e, first->stored)) ? head : h;
+}
+
 // An entry's time has come: it dies, or its waiting ends. One that a consumer holds is left alone; its death
 // is looked at again when it is given back.
 static void entry_due(struct engine *e, const struct timer *t, uint64_t now) {
@@ -67,7 +80,7 @@ static void entry_due(struct engine *e, const struct timer *t, uint64_t now) {
         bool to_be_offered = x->state == ENTRY_READY && list_linked(&q->dirty); // it has a right to that once
         if (to_be_offered || !stored_visible(e, stored_at(e, x->stored)))
             timers_set(e, TIMER_ENTRY, t->handle, now + 1, t->expires_ms);
-        else entry_dead(e, t->handle, DEAD_EXPIRED);
+        else entry_dead(e, first_to_expire(e, t->handle, t->expires_ms), DEAD_EXPIRED);
         return;
     }
     if (t->expires_ms == UINT64_MAX) timers_stop(e, &x->timer);
