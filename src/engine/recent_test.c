@@ -102,7 +102,7 @@ static void a_delay_that_is_over_is_negated(void **state) {
     struct buf *b = table_fresh();
     assert_true(delay_negate(b, delayed(&f)));
     struct view headers = properties_headers(b->data, (uint32_t)b->len);
-    int64_t n;
+    int64_t n = 0;
     assert_true(table_find(headers, "x-delay", &f) && field_integer(&f, &n));
     assert_int_equal(n, -5000);
     assert_true(table_find(headers, "before", &f) && table_find(headers, "after", &f));
