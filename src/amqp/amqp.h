@@ -12,7 +12,7 @@
 
 struct access;
 struct amqp;
-struct datastore;
+struct claims;
 struct engine;
 struct io;
 struct loop;
@@ -22,10 +22,10 @@ struct amqp_options {
     struct io *io;
     struct engine *engine;
     struct access *access;
-    struct datastore *bodies; // large bodies; NULL: none is claimed
-    const char *address;      // an IP address, NULL: no listener without TLS
-    uint16_t port;            // 0: any free one, see amqp_port
-    const char *tls_address;  // NULL: none
+    struct claims *claims;   // large bodies (claims.h); NULL: none is claimed
+    const char *address;     // an IP address, NULL: no listener without TLS
+    uint16_t port;           // 0: any free one, see amqp_port
+    const char *tls_address; // NULL: none
     uint16_t tls_port;
     const char *tls_certificate, *tls_key, *tls_ca; // paths; with `tls_ca` client certificates are checked (EXTERNAL)
     bool insecure_bind;                             // allow an address that is not loopback without TLS
@@ -34,8 +34,8 @@ struct amqp_options {
     uint16_t channel_max;                           // 0: 2,047
     uint16_t heartbeat_s;                           // 0: 60
     uint32_t max_consumers;                         // a channel, 0: 10,000
-    uint64_t max_body;                              // 0: 128 MiB
-    uint64_t claim_bytes;                           // bodies from this size on are claimed, 0: 256 KiB
+    uint64_t max_body;                              // 0: 128 MiB; at most 2 GiB
+    uint64_t claim_bytes;                           // bodies from this size on are claimed, 0: 256 KiB; at most 4 MiB
     uint64_t consumer_timeout_ms;                   // 0: 30 minutes
     uint32_t handshake_timeout_ms;                  // 0: 10,000
 };

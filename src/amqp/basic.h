@@ -102,9 +102,10 @@ enum err publish_now(struct channel *ch, const struct publish *p, enum publish_r
 struct kept {
     struct kept *next;
     struct publish publish;
+    struct claims *claims; // that hold its body, NULL: it has it with it
     size_t size;
 };
-struct kept *kept_new(const struct publish *p); // NULL: out of memory
+struct kept *kept_new(const struct channel *ch, const struct publish *p); // NULL: out of memory
 void kept_free(struct kept *k);
 
 // ---- on_tx.c

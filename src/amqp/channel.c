@@ -14,9 +14,12 @@
 
 struct channel_core {
     struct content content;
-    uint32_t waits;      // answers that wait for the disk: each a pause of the connection
-    bool released;       // session and all
-    bool closed_by_both; // the client sent close after we did: it may not send close-ok any more
+    uint32_t waits;        // answers that wait for the disk: each a pause of the connection
+    bool released;         // session and all
+    bool closed_by_both;   // the client sent close after we did: it may not send close-ok any more
+    bool ending;           // the client has closed it: close-ok waits behind a body
+    struct upload *upload; // the content is a large one
+    struct list streams;   // large bodies on their way out
 };
 
 static struct channel_core *of(const struct channel *ch) { return ch->private_; }
@@ -50,6 +53,7 @@ static struct channel *channel_new(struct connection *c, uint16_t number) {
     ch->references = 1;
     ch->private_ = &both->core;
     content_init(&both->core.content);
+    list_init(&both->core.streams);
     c->channels[number] = ch;
     core_of(c)->open_channels++;
     c->amqp->stats.channels_opened++;
@@ -72,6 +76,8 @@ void channel_release_closed(struct channel *ch) {
     if (core->released) return;
     core->released = true;
     content_clear(&core->content);
+    if (core->upload) upload_free(core->upload);
+    core->upload = NULL;
     channel_tx_release(ch);
     channel_basic_release(ch);
     for (; core->waits > 0; core->waits--) connection_resume(ch->connection);
@@ -80,6 +86,7 @@ void channel_release_closed(struct channel *ch) {
 void channel_end(struct channel *ch) {
     struct connection *c = ch->connection;
     channel_release_closed(ch);
+    streams_drop(ch);
     content_release(&of(ch)->content);
     c->channels[ch->number] = NULL;
     core_of(c)->open_channels--;
@@ -91,7 +98,7 @@ void channel_end(struct channel *ch) {
 
 void channel_flow(struct channel *ch) {
     if (ch->session && !of(ch)->released)
-        engine_session_pause(ch->session, ch->close_sent || core_of(ch->connection)->out_high);
+        engine_session_pause(ch->session, ch->close_sent || ch->behind || core_of(ch->connection)->out_high);
 }
 
 // ---- errors
@@ -112,12 +119,12 @@ static void close_channel(struct channel *ch, enum reply code, uint32_t method, 
     struct connection *c = ch->connection;
     log_text(LOG_WARN, "amqp_channel_error", "%s channel %u: %.*s", core_of(c)->name, ch->number, (int)text.length,
              (const char *)text.data);
-    connection_send(c, ch->number,
-                    &(struct method){.id = METHOD_CHANNEL_CLOSE,
-                                     .channel_close = {.reply_code = (uint16_t)code,
-                                                       .reply_text = text,
-                                                       .class_id = METHOD_CLASS(method),
-                                                       .method_id = METHOD_INDEX(method)}});
+    streams_drop_unbegun(ch);
+    channel_send(ch, &(struct method){.id = METHOD_CHANNEL_CLOSE,
+                                      .channel_close = {.reply_code = (uint16_t)code,
+                                                        .reply_text = text,
+                                                        .class_id = METHOD_CLASS(method),
+                                                        .method_id = METHOD_INDEX(method)}});
     ch->close_sent = true;
     channel_flow(ch);
     connection_end_later(c);
@@ -132,6 +139,15 @@ void channel_error(struct channel *ch, enum reply code, uint32_t method, const c
         vsnprintf(message, sizeof message, format, args);
         connection_error(ch->connection, code, method, "%s", message);
     } else close_channel(ch, code, method, reply_text(text, code, format, args));
+    va_end(args);
+}
+
+void channel_give_up(struct channel *ch, enum reply code, uint32_t method, const char *format, ...) {
+    if (ch->closed || ch->close_sent || ch->connection->closing) return;
+    char text[TEXT_REPLY_MAX + 1];
+    va_list args;
+    va_start(args, format);
+    close_channel(ch, code, method, reply_text(text, code, format, args));
     va_end(args);
 }
 
@@ -162,7 +178,8 @@ void channel_fail(struct channel *ch, uint32_t method, const struct error *e) {
 
 void channel_send(struct channel *ch, const struct method *m) {
     if (ch->closed || ch->close_sent || ch->connection->closing) return;
-    connection_send(ch->connection, ch->number, m);
+    method_encode(channel_out(ch), ch->number, m);
+    channel_wrote(ch);
 }
 
 struct waiting_answer {
@@ -177,8 +194,8 @@ static void on_answer_durable(void *arg, enum publish_result result) {
     if (!ch->closed && of(ch)->waits > 0) {
         of(ch)->waits--;
         if (!ch->close_sent && !ch->connection->closing) {
-            buf_add(&ch->connection->out, w->frame.data, w->frame.len);
-            connection_wrote(ch->connection);
+            buf_add(channel_out(ch), w->frame.data, w->frame.len);
+            channel_wrote(ch);
         }
         connection_resume(ch->connection);
     }
@@ -213,6 +230,13 @@ void channel_send_durable(struct channel *ch, const struct method *m) {
 static void on_close(struct channel *ch) {
     struct connection *c = ch->connection;
     uint16_t number = ch->number;
+    streams_drop_unbegun(ch);
+    if (stream_begun(ch)) { // to its end, or the client would not know what comes
+        channel_send(ch, &(struct method){.id = METHOD_CHANNEL_CLOSE_OK});
+        ch->close_sent = of(ch)->ending = true;
+        channel_release_closed(ch);
+        return;
+    }
     channel_end(ch);
     connection_send(c, number, &(struct method){.id = METHOD_CHANNEL_CLOSE_OK});
 }
@@ -261,6 +285,37 @@ static void dispatch_content(struct channel *ch) {
     dispatch(ch, &command);
     if (!ch->closed) content_clear(k);
     channel_release(ch);
+}
+
+// ---- large bodies
+
+struct list *channel_streams(struct channel *ch) {
+    return &of(ch)->streams;
+}
+
+void channel_streamed(struct channel *ch) {
+    if (of(ch)->ending) channel_end(ch);
+    else channel_flow(ch);
+}
+
+void channel_uploaded(struct channel *ch, const uint8_t *ticket) {
+    struct content *k = &of(ch)->content;
+    struct command command = {.method = &k->method,
+                              .properties = k->properties,
+                              .body = {ticket, CLAIM_TICKET},
+                              .claimed = true,
+                              .claimed_length = k->body_size};
+    upload_free(of(ch)->upload);
+    of(ch)->upload = NULL;
+    channel_hold(ch);
+    dispatch(ch, &command);
+    if (!ch->closed) content_clear(k);
+    channel_release(ch);
+}
+
+static bool is_large(const struct channel *ch) {
+    const struct amqp_options *o = &ch->connection->amqp->o;
+    return o->claims && of(ch)->content.body_size >= o->claim_bytes;
 }
 
 // ---- frames
@@ -360,16 +415,32 @@ static void on_content_result(struct channel *ch, enum content_result r) {
     }
 }
 
+static void on_header(struct channel *ch, struct view payload) {
+    struct content *k = &of(ch)->content;
+    enum content_result r = content_header(k, payload, ch->connection->amqp->o.max_body);
+    if (r == CONTENT_GOES_ON && is_large(ch)) of(ch)->upload = upload_new(ch, k->method.id, k->body_size);
+    on_content_result(ch, r);
+}
+
+static void on_body(struct channel *ch, struct view payload) {
+    struct content *k = &of(ch)->content;
+    if (!of(ch)->upload) on_content_result(ch, content_body(k, payload));
+    else if (payload.length > k->body_size - k->got) on_content_result(ch, CONTENT_DAMAGED);
+    else {
+        k->got += payload.length;
+        upload_body(of(ch)->upload, payload);
+    }
+}
+
 static void on_content(struct channel *ch, const struct frame *f) {
     struct content *k = &of(ch)->content;
     if (k->stage == CONTENT_NONE) unexpected(ch, "expected method frame, got non method frame instead");
-    else if (k->stage == CONTENT_HEADER && f->type == FRAME_HEADER)
-        on_content_result(ch, content_header(k, f->payload, ch->connection->amqp->o.max_body));
+    else if (k->stage == CONTENT_HEADER && f->type == FRAME_HEADER) on_header(ch, f->payload);
     else if (k->stage == CONTENT_HEADER)
         connection_error(ch->connection, REPLY_UNEXPECTED_FRAME, k->method.id,
                          "expected content header for class %u, got non content header frame instead",
                          METHOD_CLASS(k->method.id));
-    else if (f->type == FRAME_BODY) on_content_result(ch, content_body(k, f->payload));
+    else if (f->type == FRAME_BODY) on_body(ch, f->payload);
     else unexpected(ch, "expected content body, got non content body frame instead");
 }
 
@@ -388,11 +459,17 @@ static void open_channel(struct connection *c, uint16_t number) {
 
 static void on_closing(struct connection *c, struct channel *ch, const struct method *m) {
     uint16_t number = ch->number;
-    if (m->id == METHOD_CHANNEL_CLOSE_OK) channel_end(ch);
+    if (of(ch)->ending) return;
     if (m->id == METHOD_CHANNEL_CLOSE) {
         of(ch)->closed_by_both = true;
-        connection_send(c, number, &(struct method){.id = METHOD_CHANNEL_CLOSE_OK});
+        method_encode(channel_out(ch), number, &(struct method){.id = METHOD_CHANNEL_CLOSE_OK});
+        channel_wrote(ch);
+    } else if (stream_begun(ch)) { // it cannot have heard of what it answers
+        if (m->id == METHOD_CHANNEL_CLOSE_OK || m->id == METHOD_CHANNEL_OPEN)
+            connection_error(c, REPLY_UNEXPECTED_FRAME, m->id, "%s while a message is being sent", method_name(m->id));
+        return;
     }
+    if (m->id == METHOD_CHANNEL_CLOSE_OK) channel_end(ch);
     if (m->id == METHOD_CHANNEL_OPEN && of(ch)->closed_by_both) {
         channel_end(ch);
         open_channel(c, number);

@@ -14,6 +14,7 @@ struct house {
     struct connection connection[2];
     struct channel *channel[2]; // one a connection
     struct access_user user;
+    int holds;       // of large bodies
     char said[8192]; // a line for each thing that was sent or ended, since it was read last
 };
 

@@ -46,6 +46,7 @@ struct connection *connection_new(struct amqp *a, const struct connection_peer *
     buf_init(&c->out, OUT_MAX);
     buf_init(&core->client_properties, a->o.frame_max);
     list_init(&core->gathering);
+    list_init(&core->streams);
     list_push_back(&a->connections, &c->of_amqp);
     a->stats.connections_opened++;
     return c;
@@ -158,8 +159,9 @@ void connection_sent(struct connection *c, size_t sent, uint64_t in_flight) {
     if (waiting > OUT_HIGH) flow(c, true);
     else if (waiting < OUT_LOW) flow(c, false);
     bool stopped = core->out_stopped;
-    core->out_stopped = waiting > OUT_STOP;
+    core->out_stopped = waiting + c->behind > OUT_STOP;
     if (stopped && !core->out_stopped) read_on(c);
+    if (waiting < OUT_LOW && !list_empty(&core->streams)) streams_pump(c);
 }
 
 void connection_send(struct connection *c, uint16_t channel, const struct method *m) {

@@ -245,9 +245,9 @@ void consumer_deliver(void *arg, const struct delivery *d) {
     count_delivery(ch, d, d->consumer_arg);
     if (d->claimed) channel_send_claimed(ch, &m, properties, d->body, d->claimed_length);
     else {
-        content_encode(&connection->out, ch->number, &m, properties, (struct view){d->body, d->body_length},
+        content_encode(channel_out(ch), ch->number, &m, properties, (struct view){d->body, d->body_length},
                        connection->frame_max);
-        connection_wrote(connection);
+        channel_wrote(ch);
     }
 }
 

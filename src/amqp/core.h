@@ -67,6 +67,8 @@ struct connection_core {
 
     struct list gathering; // channels whose content has begun and leads into the input
     struct list_node of_writing, of_resuming, of_ending;
+    struct list streams;    // bodies on their way out: the first is being read
+    uint32_t uploads;       // bodies on their way in
     bool published;         // has published something ever
     bool unseen;            // … and has not looked into a queue since
     bool told_blocked;      // connection.blocked was sent
@@ -120,6 +122,26 @@ void channel_release_closed(struct channel *ch);                 // after channe
 void channel_end(struct channel *ch);                            // takes it off the connection
 void channel_flow(struct channel *ch);                           // pauses or resumes its session
 void channel_check_consumers(struct channel *ch, uint64_t now_ms);
+
+// The channel alone is closed, whatever the code.
+void channel_give_up(struct channel *ch, enum reply code, uint32_t method, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void channel_uploaded(struct channel *ch, const uint8_t *ticket); // its content is complete
+void channel_streamed(struct channel *ch);                        // no body is on its way out any more
+struct list *channel_streams(struct channel *ch);
+
+// ---- upload.c: a large body comes in
+struct upload;
+struct upload *upload_new(struct channel *ch, uint32_t method, uint64_t bytes);
+void upload_body(struct upload *u, struct view part); // the next part of it
+void upload_free(struct upload *u);
+void uploads_retry(struct amqp *a); // those that wait for their turn
+
+// ---- stream.c: large bodies go out
+void streams_pump(struct connection *c);       // there may be room in `out`
+bool stream_begun(struct channel *ch);         // a part of a body was sent: nothing may come in between
+void streams_drop_unbegun(struct channel *ch); // what was said after them is kept
+void streams_drop(struct channel *ch);
 
 // ---- server.c
 void amqp_wake(struct amqp *a); // another pass of the loop, and resumed connections are read on

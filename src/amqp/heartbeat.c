@@ -65,5 +65,6 @@ void connection_tick(struct connection *c, uint64_t now_ms) {
     }
     heartbeats(c, now_ms);
     if (core->stage == STAGE_RUNNING) check_consumers(c, now_ms);
+    if (!c->closing && !list_empty(&core->streams)) streams_pump(c); // it may wait for others to end
     if (idle && c->out.len == 0 && c->out.cap > OUT_KEEP) buf_release(&c->out);
 }

@@ -50,7 +50,7 @@ void amqp_each_connection(struct amqp *a, void (*each)(void *arg, const struct a
             .sent_bytes = core->sent_bytes,
             .received_frames = core->received_frames,
             .sent_frames = core->sent_frames,
-            .send_pending = c->out.len + core->in_flight,
+            .send_pending = c->out.len + core->in_flight + c->behind,
             .client_properties = {core->client_properties.data, (uint32_t)core->client_properties.len},
         };
         each(arg, &info);

@@ -10,6 +10,10 @@
 // reading the socket. It is paused while an answer waits for the disk (so answers keep their order), while the engine
 // refuses a publish for now, while the broker is blocked and it publishes. Each is a count in `pauses`.
 // With more than OUT_HIGH bytes to write its sessions are paused, until fewer than OUT_LOW are left.
+//
+// Large bodies (claims.h) are never in memory as a whole: upload.c writes what comes to a file, and the command is
+// done when that has its name; stream.c reads a file as the socket takes it, and what its channel says meanwhile waits
+// behind it (channel_out).
 #ifndef BARID_AMQP_INTERNAL_H
 #define BARID_AMQP_INTERNAL_H
 
@@ -66,7 +70,8 @@ struct connection {
     bool client_auth_failure;  // capability authentication_failure_close
     bool closing;              // close was sent or got: commands are dropped
     uint32_t pauses;
-    void *private_; // connection.c's own: handshake, counters, client properties
+    uint64_t behind; // bytes that wait behind streamed bodies
+    void *private_;  // connection.c's own: handshake, counters, client properties
 };
 
 // Ends the connection with connection.close; `method` is what caused it, 0: none. The text goes out as
@@ -100,6 +105,7 @@ struct channel {
     struct channel_basic *basic; // on_basic*.c's own: consumers, confirms, prefetch
     struct channel_tx *tx;       // on_tx.c's own
     char last_queue[256];        // declared last: what an empty queue name means
+    struct buf *behind;          // a body is being streamed: what is said comes after it; NULL: none is
     void *private_;              // channel.c's own: content being gathered
 };
 
@@ -116,6 +122,13 @@ void channel_send_durable(struct channel *ch, const struct method *m);
 // meanwhile waits behind it.
 void channel_send_claimed(struct channel *ch, const struct method *m, struct view properties, const uint8_t *ticket,
                           uint64_t length);
+// Where a channel writes what it has to say, and tells that it did.
+static inline struct buf *channel_out(struct channel *ch) { return ch->behind ? ch->behind : &ch->connection->out; }
+void channel_wrote_behind(struct channel *ch);
+static inline void channel_wrote(struct channel *ch) {
+    if (ch->behind) channel_wrote_behind(ch);
+    else connection_wrote(ch->connection);
+}
 void channel_hold(struct channel *ch);    // another reference
 void channel_release(struct channel *ch); // frees it with the last
 
@@ -144,6 +157,7 @@ struct amqp {
     struct list connections;
     struct list confirming; // channels with confirms to send
     struct list holding;    // channels with a publish that the engine had no room for
+    struct list uploading;  // uploads that wait for their turn (upload.c)
     // consumers, published … redelivered are counted by on_*.c, the rest by server and connection
     struct amqp_stats stats;
     struct map reply_queues; // direct reply-to: token -> channel (on_reply_to.c)

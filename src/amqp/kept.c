@@ -1,5 +1,7 @@
-// A copy of a publish in one piece of memory: for the engine to have room, or for the transaction to commit.
+// A copy of a publish in one piece of memory: for the engine to have room, or for the transaction to commit. A large
+// body stays where it is, held.
 #include "amqp/basic.h"
+#include "amqp/claims.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +31,7 @@ static void put_keys(char **at, struct message *m, const struct message *from) {
     m->more_keys = keys;
 }
 
-struct kept *kept_new(const struct publish *p) {
+struct kept *kept_new(const struct channel *ch, const struct publish *p) {
     const struct message *m = &p->message;
     size_t size = sizeof(struct kept) + keys_size(m) + text_size(m->exchange) + text_size(m->routing_key) +
                   text_size(m->message_id) + m->properties_length + m->body_length;
@@ -44,7 +46,14 @@ struct kept *kept_new(const struct publish *p) {
     to->message_id = put(&at, m->message_id, text_size(m->message_id));
     to->properties = put(&at, m->properties, m->properties_length);
     to->body = put(&at, m->body, m->body_length);
+    if (!m->claimed) return k;
+    k->claims = ch->connection->amqp->o.claims;
+    claims_hold(k->claims, to->body);
     return k;
 }
 
-void kept_free(struct kept *k) { free(k); }
+void kept_free(struct kept *k) {
+    if (k == NULL) return;
+    if (k->claims) claims_release(k->claims, k->publish.message.body);
+    free(k);
+}

@@ -211,9 +211,9 @@ static void send_return(struct channel *ch, const struct publish *p) {
         channel_send_claimed(ch, &back, properties, m->body, m->claimed_length);
         return;
     }
-    content_encode(&ch->connection->out, ch->number, &back, properties, (struct view){m->body, m->body_length},
+    content_encode(channel_out(ch), ch->number, &back, properties, (struct view){m->body, m->body_length},
                    ch->connection->frame_max);
-    connection_wrote(ch->connection);
+    channel_wrote(ch);
 }
 
 static void unroutable(struct channel *ch, const struct publish *p) {
@@ -254,7 +254,7 @@ enum err publish_now(struct channel *ch, const struct publish *p, enum publish_r
 // ---- waiting for room
 
 static void hold(struct channel *ch, const struct publish *p) {
-    ch->basic->held = kept_new(p);
+    ch->basic->held = kept_new(ch, p);
     if (ch->basic->held == NULL) {
         connection_error(ch->connection, REPLY_RESOURCE_ERROR, METHOD_BASIC_PUBLISH, "out of memory");
         return;

@@ -49,7 +49,7 @@ static void too_large(struct channel *ch, uint32_t method) {
 
 void tx_publish(struct channel *ch, const struct publish *p) {
     struct channel_tx *tx = ch->tx;
-    struct kept *k = kept_new(p);
+    struct kept *k = kept_new(ch, p);
     if (k == NULL || k->size > TX_BYTES_MAX - tx->bytes) {
         kept_free(k);
         too_large(ch, METHOD_BASIC_PUBLISH);

@@ -56,7 +56,8 @@ void reply_to_release(struct channel *ch) {
 
 static bool takes(const struct channel *to, const struct channel *from) {
     return to != NULL && !to->closed && !to->close_sent && !to->connection->closing &&
-           to->connection->vhost == from->connection->vhost && to->connection->out.len < REPLY_BACKLOG_MAX;
+           to->connection->vhost == from->connection->vhost &&
+           to->connection->out.len + to->connection->behind < REPLY_BACKLOG_MAX;
 }
 
 bool reply_to_publish(struct channel *ch, const struct publish *p) {
@@ -75,9 +76,9 @@ bool reply_to_publish(struct channel *ch, const struct publish *p) {
         channel_send_claimed(to, &deliver, properties, m->body, m->claimed_length);
         return true;
     }
-    content_encode(&to->connection->out, to->number, &deliver, properties, (struct view){m->body, m->body_length},
+    content_encode(channel_out(to), to->number, &deliver, properties, (struct view){m->body, m->body_length},
                    to->connection->frame_max);
-    connection_wrote(to->connection);
+    channel_wrote(to);
     return true;
 }
 

@@ -19,6 +19,7 @@
 #define INPUT_BESIDE   (64u << 10) // beside the largest frame
 #define FRAME_MAX_MOST (64u << 20)
 #define BODY_MAX_MOST  (UINT64_C(2) << 30)
+#define CLAIM_MOST     (4u << 20) // larger ones the engine does not take
 
 // ---- a pass
 
@@ -73,6 +74,7 @@ static void on_tick(struct loop_timer *t) {
     struct server *s = LIST_ITEM(t, struct server, tick);
     uint64_t now_ms = io_monotonic_ns(s->amqp->o.io) / 1000000;
     LIST_EACH(&s->amqp->connections, at) { connection_tick(LIST_ITEM(at, struct connection, of_amqp), now_ms); }
+    uploads_retry(s->amqp);
     loop_timer_start(s->amqp->o.loop, t, TICK_MS);
 }
 
@@ -89,6 +91,7 @@ static void set_defaults(struct amqp_options *o) {
     if (o->max_body == 0) o->max_body = UINT64_C(128) << 20;
     if (o->max_body > BODY_MAX_MOST) o->max_body = BODY_MAX_MOST;
     if (o->claim_bytes == 0) o->claim_bytes = 256 << 10;
+    if (o->claim_bytes > CLAIM_MOST) o->claim_bytes = CLAIM_MOST;
     if (o->consumer_timeout_ms == 0) o->consumer_timeout_ms = 30 * 60 * 1000;
     if (o->handshake_timeout_ms == 0) o->handshake_timeout_ms = 10000;
 }
@@ -99,6 +102,7 @@ static void init(struct amqp *a, const struct amqp_options *o) {
     list_init(&a->connections);
     list_init(&a->confirming);
     list_init(&a->holding);
+    list_init(&a->uploading);
     list_init(&a->writing);
     list_init(&a->resuming);
     list_init(&a->ending);

@@ -40,6 +40,9 @@ struct bus_options {
     const char *url; // "embedded:" only, in this version
     struct io *io;   // embedded: rooted at the data directory; the journal is its journal/
     uint64_t memory_budget;
+    // embedded: the engine's claim_fn, which is called for large bodies from the opening on; NULL: there are none
+    void (*claim)(void *arg, const uint8_t *ticket, int change);
+    void *claim_arg;
     uint64_t low_water_bytes; // embedded: nothing is published below so much free disk, 0: the journal's default
 };
 

@@ -177,7 +177,8 @@ static const struct bus_vtable vtable = {
 
 static enum err start(struct embedded *b, const struct bus_options *o, struct error *e) {
     struct journal_options journal = {.dir = JOURNAL_DIR, .low_water_bytes = o->low_water_bytes};
-    struct engine_options options = {.journal = &journal, .memory_budget = o->memory_budget};
+    struct engine_options options = {
+        .journal = &journal, .memory_budget = o->memory_budget, .claim = o->claim, .claim_arg = o->claim_arg};
     enum err code = engine_open(&b->engine, o->io, &options, e);
     if (code) return code;
     b->vhost = engine_vhost(b->engine, "/");

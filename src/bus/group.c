@@ -149,8 +149,11 @@ static void hand_over(struct event *v, const struct delivery *d) {
     struct bus_delivery out = {.tag = d->tag, .attempt = d->attempt, .published_at_ms = d->published_at_ms};
     if (k.length > 0) memcpy(key, k.data, k.length);
     key[k.length] = 0;
-    out.event = (struct bus_event){
-        .topic = d->routing_key, .key = k.length ? key : NULL, .payload = d->body, .payload_length = d->body_length};
+    // A body so large that it is kept elsewhere is no event of ours: its group will refuse an empty one.
+    out.event = (struct bus_event){.topic = d->routing_key,
+                                   .key = k.length ? key : NULL,
+                                   .payload = d->body,
+                                   .payload_length = d->claimed ? 0 : d->body_length};
     if (!id_parse(d->message_id, strlen(d->message_id), &out.event.event_id))
         memset(&out.event.event_id, 0, sizeof out.event.event_id); // published by someone else over AMQP
     v->state = EVENT_IN_HAND;

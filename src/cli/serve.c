@@ -8,6 +8,7 @@
 //     manage   http://127.0.0.1:15672
 //     data     ./data
 //   ready
+#include "amqp/claims.h"
 #include "base/assert.h"
 #include "base/crash.h"
 #include "base/io.h"
@@ -58,7 +59,9 @@ static const struct setting settings[] = {
     {"heartbeat", "SECONDS", "60", "AMQP: a side unheard for twice as long is taken for dead"},
     {"channel-max", "N", "2047", "AMQP: channels a connection"},
     {"frame-max", "BYTES", "128K", "AMQP: one frame"},
-    {"claim-bytes", "BYTES", "256K", "AMQP: bodies from this size on are kept outside the journal"},
+    {"claim-bytes", "BYTES", "256K",
+     "AMQP: bodies from this size on are files, and never in memory as a whole; up to 4M"},
+    {"max-message-size", "BYTES", "128M", "AMQP: a message's body; up to 2G"},
     {"consumer-timeout", "TIME", "30m", "AMQP: a delivery unanswered for this long closes its channel"},
     {"guest-anywhere", NULL, NULL, "AMQP: let the user guest in from other than loopback"},
     {"insecure-bind", NULL, NULL, "listen on other than loopback without TLS"},
@@ -81,6 +84,7 @@ struct server {
     int lock_fd;
     struct database *database;
     struct datastore *datastore;
+    struct claims *claims;
     struct bus *bus;
     struct chat *chat;
     struct http *http;
@@ -146,9 +150,10 @@ static enum err lock_data(struct server *s, struct error *e) {
 
 static enum err open_stores(struct server *s, struct error *e) {
     const char *data = config_text(&s->config, "data");
-    char url[PATH_TEXT], media[PATH_TEXT];
+    char url[PATH_TEXT], media[PATH_TEXT], bodies[PATH_TEXT];
     if (snprintf(url, sizeof url, "sqlite:%s/barid.db", data) >= (int)sizeof url ||
-        snprintf(media, sizeof media, "%s/media", data) >= (int)sizeof media)
+        snprintf(media, sizeof media, "%s/media", data) >= (int)sizeof media ||
+        snprintf(bodies, sizeof bodies, "%s/bodies", data) >= (int)sizeof bodies)
         return error_set(e, ERR_INVALID, "--data is too long");
     struct database_options d = {.url = url, .low_water_bytes = s->low_water};
     enum err err = database_open(&s->database, s->loop, &d, server_migrations, e);
@@ -158,8 +163,17 @@ static enum err open_stores(struct server *s, struct error *e) {
     // The bus goes on for longer than the database: what was accepted must still reach mailboxes, to be let go of.
     uint64_t bus_low_water = s->low_water / 4 < BUS_LOW_WATER_MAX ? s->low_water / 4 : BUS_LOW_WATER_MAX;
     s->broker.low_water = bus_low_water;
-    struct bus_options b = {.url = "embedded:", .io = s->io, .low_water_bytes = bus_low_water};
-    return bus_open(&s->bus, s->loop, &b, e);
+    err = claims_open(&s->claims, s->loop, s->io, bodies, bus_low_water, e);
+    if (err != ERR_OK) return err;
+    s->broker.claims = s->claims;
+    struct bus_options b = {.url = "embedded:",
+                            .io = s->io,
+                            .claim = claims_count,
+                            .claim_arg = s->claims,
+                            .low_water_bytes = bus_low_water};
+    err = bus_open(&s->bus, s->loop, &b, e);
+    if (err == ERR_OK) claims_start(s->claims, bus_engine(s->bus));
+    return err;
 }
 
 static enum err open_chat(struct server *s, struct error *e) {
@@ -248,6 +262,7 @@ static void close_all(struct server *s) {
     http_free(s->http);
     chat_free(s->chat);
     bus_close(s->bus);
+    claims_close(s->claims);
     datastore_close(s->datastore);
     database_close(s->database);
     loop_free(s->loop);

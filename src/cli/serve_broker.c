@@ -29,6 +29,7 @@ bool serve_broker_settings(struct serve_broker *b, const struct config *c) {
         !config_number(c, "heartbeat", 65535, &b->heartbeat) ||
         !config_number(c, "channel-max", 65535, &b->channel_max) || !config_bytes(c, "frame-max", &b->frame_max) ||
         !config_bytes(c, "claim-bytes", &b->claim_bytes) ||
+        !config_bytes(c, "max-message-size", &b->max_message_size) ||
         !config_duration_ms(c, "consumer-timeout", &b->consumer_timeout))
         return false;
     if (b->frame_max > UINT32_MAX) b->frame_max = UINT32_MAX;
@@ -91,7 +92,9 @@ static enum err open_amqp(struct serve_broker *b, struct error *e) {
         .frame_max = (uint32_t)b->frame_max,
         .channel_max = (uint16_t)b->channel_max,
         .heartbeat_s = (uint16_t)b->heartbeat,
+        .claims = b->claims,
         .claim_bytes = b->claim_bytes,
+        .max_body = b->max_message_size,
         .consumer_timeout_ms = b->consumer_timeout,
     };
     return amqp_new(&b->amqp, &o, e);

@@ -12,6 +12,7 @@
 struct access;
 struct amqp;
 struct buf;
+struct claims;
 struct database;
 struct engine;
 struct io;
@@ -21,8 +22,9 @@ struct management;
 struct serve_broker {
     char address[64], tls_address[64], management_address[64]; // "": off
     uint16_t port, tls_port, management_port;
-    uint64_t max_connections, heartbeat, channel_max, frame_max, claim_bytes, consumer_timeout;
+    uint64_t max_connections, heartbeat, channel_max, frame_max, max_message_size, claim_bytes, consumer_timeout;
 
+    struct claims *claims; // large bodies: set by the caller
     struct engine *engine;
     struct access *access;
     struct amqp *amqp;             // NULL: not open

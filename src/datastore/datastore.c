@@ -91,25 +91,38 @@ int64_t ds_age_ms(struct datastore *d, const char *name) {
     return age < 0 ? 0 : age;
 }
 
-enum err ds_give_name(struct datastore *d, const char *part, const uint8_t hash[DATASTORE_HASH]) {
+enum err ds_give_name(struct datastore *d, const char *part, struct ds_named *named) {
     char name[DS_NAME], path[4096], shard[3];
-    ds_name(hash, name);
+    ds_name(named->hash, name);
     memcpy(shard, name, 2);
     shard[2] = 0;
     pthread_mutex_lock(&d->names);
     utimensat(-1, full_path(d, part, path, sizeof path), NULL, 0); // its age counts from now
     enum err err = d->io->v->rename(d->io, part, name);
+    if (!err) {
+        named->next = d->first_named;
+        named->link = &d->first_named;
+        if (named->next) named->next->link = &named->next;
+        d->first_named = named;
+    }
     pthread_mutex_unlock(&d->names);
     return err ? err : d->io->v->sync_dir(d->io, shard);
 }
 
-enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], uint64_t min_age_ms, bool *removed) {
+static bool just_named(const struct datastore *d, const uint8_t hash[DATASTORE_HASH]) {
+    for (const struct ds_named *n = d->first_named; n; n = n->next)
+        if (memcmp(n->hash, hash, DATASTORE_HASH) == 0) return true;
+    return false;
+}
+
+enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], uint64_t min_age_ms, const uint8_t *keep,
+                      bool *removed) {
     char name[DS_NAME];
     ds_name(hash, name);
     enum err err = ERR_OK;
     *removed = false;
     pthread_mutex_lock(&d->names);
-    int64_t age = ds_age_ms(d, name);
+    int64_t age = *keep || just_named(d, hash) ? -1 : ds_age_ms(d, name);
     if (age >= 0 && (uint64_t)age >= min_age_ms) {
         err = d->io->v->remove(d->io, name);
         *removed = !err;
@@ -120,35 +133,55 @@ enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], u
 
 // ---- removing
 
-struct removal {
+struct ds_removal {
     struct ds_op op;
+    struct ds_removal *next, **link;
     uint8_t hash[DATASTORE_HASH];
+    uint8_t keep; // it was uploaded again meanwhile
     ds_done_fn *done;
     void *arg;
     enum err err;
 };
 
 static void removal_run(struct ds_op *op) {
-    struct removal *r = (struct removal *)op;
+    struct ds_removal *r = (struct ds_removal *)op;
     bool removed;
-    r->err = ds_take_name(op->d, r->hash, 0, &removed);
+    r->err = ds_take_name(op->d, r->hash, 0, &r->keep, &removed);
 }
 
 static void removal_done(struct ds_op *op) {
-    struct removal *r = (struct removal *)op;
+    struct ds_removal *r = (struct ds_removal *)op;
+    *r->link = r->next;
+    if (r->next) r->next->link = r->link;
     if (r->done && !op->d->closed) r->done(r->arg, r->err);
     free(r);
 }
 
 void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg) {
-    struct removal *r = calloc(1, sizeof *r);
+    struct ds_removal *r = calloc(1, sizeof *r);
     if (!r) die("no memory for the data store");
     r->op.run = removal_run;
     r->op.done = removal_done;
     memcpy(r->hash, hash, DATASTORE_HASH);
     r->done = done;
     r->arg = arg;
+    r->next = d->first_removal;
+    r->link = &d->first_removal;
+    if (r->next) r->next->link = &r->next;
+    d->first_removal = r;
     ds_op_start(d, &r->op);
+}
+
+void ds_name_told(struct datastore *d, struct ds_named *named) {
+    if (!named->link) return;
+    pthread_mutex_lock(&d->names);
+    *named->link = named->next;
+    if (named->next) named->next->link = named->link;
+    named->link = NULL;
+    for (struct ds_removal *r = d->first_removal; r; r = r->next)
+        if (memcmp(r->hash, named->hash, DATASTORE_HASH) == 0) r->keep = 1;
+    if (d->sweep) ds_sweep_spare(d->sweep, named->hash);
+    pthread_mutex_unlock(&d->names);
 }
 
 // ---- opening and closing

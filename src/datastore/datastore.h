@@ -46,12 +46,16 @@ void ds_writer_abort(struct ds_writer *w); // any time, also with a call in flig
 typedef void ds_opened_fn(void *arg, enum err err, struct ds_reader *r, uint64_t bytes);
 typedef void ds_read_fn(void *arg, enum err err, const uint8_t *data, size_t n); // n == 0: the end
 void datastore_read(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_opened_fn *done, void *arg);
+// From now on reads, which must be one after the other from the beginning, are checked: the one that reaches the end
+// gets ERR_CORRUPT and no data when the content is not what its name says.
+void ds_reader_verify(struct ds_reader *r);
 // At most 1 MiB a call, so fewer than `max` is not yet the end. One call in flight a reader.
 void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn *done, void *arg);
 void ds_reader_free(struct ds_reader *r); // any time
 
-// ---- removing. ERR_OK also when it was not there. The caller knows that nobody is about to own it: an upload of the
-// same content between ds_writer_finish and the note of its owner must be over.
+// ---- removing. ERR_OK also when it was not there. The caller knows that nobody owns it, as far as it was told: an
+// upload of the same content that finishes meanwhile, or has and was not told yet, keeps it. Who notes owners later
+// than in ds_finished_fn must not remove in between.
 void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg);
 
 // Lists every content older than `min_age_ms` and every stale .part; for each content calls `wanted` (on the

@@ -24,6 +24,13 @@ struct ds_op {
 void ds_op_start(struct datastore *d, struct ds_op *op); // holds the store until done() returned
 
 struct ds_sweep;
+struct ds_removal;
+
+// A content that has its name, while the loop does not know it yet.
+struct ds_named {
+    uint8_t hash[DATASTORE_HASH];
+    struct ds_named *next, **link; // NULL: not in the list
+};
 
 struct datastore {
     struct loop *loop;
@@ -38,7 +45,10 @@ struct datastore {
     struct ds_writer *first_writer;
     struct ds_sweep *sweep;
 
-    pthread_mutex_t names; // held while a content gets or loses its name
+    struct ds_removal *first_removal; // asked for, not done yet
+
+    pthread_mutex_t names; // held while a content gets or loses its name, and over what follows
+    struct ds_named *first_named;
 };
 
 void ds_hold(struct datastore *d);
@@ -48,9 +58,15 @@ void ds_let_go(struct datastore *d);
 void ds_name(const uint8_t hash[DATASTORE_HASH], char out[static DS_NAME]);
 // Milliseconds since it was last written, -1 when it is not there.
 int64_t ds_age_ms(struct datastore *d, const char *name);
-enum err ds_give_name(struct datastore *d, const char *part, const uint8_t hash[DATASTORE_HASH]);
-// Removes unless it is younger than min_age_ms; *removed says which.
-enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], uint64_t min_age_ms, bool *removed);
+// The name is `named->hash`. Until ds_name_told nobody takes it away.
+enum err ds_give_name(struct datastore *d, const char *part, struct ds_named *named);
+// Removes unless it is younger than min_age_ms, or was named meanwhile, or *keep; *removed says which.
+enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], uint64_t min_age_ms, const uint8_t *keep,
+                      bool *removed);
+
+// On the loop: the content has somebody who knows of it. What was to remove it until now does not any more.
+void ds_name_told(struct datastore *d, struct ds_named *named);
+void ds_sweep_spare(struct ds_sweep *s, const uint8_t hash[DATASTORE_HASH]); // holding `names`
 
 // On the loop: is this part file being written?
 bool ds_part_in_use(struct datastore *d, const char *part);

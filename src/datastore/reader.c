@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@ struct ds_reader {
     uint64_t offset; // of the read in flight, and what it wants and gets
     size_t max, got;
     enum err err;
+    EVP_MD_CTX *sha; // NULL: not checked
     bool busy, freed;
     ds_opened_fn *opened;
     ds_read_fn *read;
@@ -45,6 +47,7 @@ static void close_done(struct ds_op *op) {
     struct ds_reader *r = (struct ds_reader *)op;
     struct datastore *d = r->d;
     d->readers--;
+    EVP_MD_CTX_free(r->sha);
     free(r->data);
     free(r);
     ds_let_go(d);
@@ -97,10 +100,20 @@ void datastore_read(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_
 
 // ---- reading
 
+// What was read comes behind all that was before.
+static enum err check(struct ds_reader *r) {
+    uint8_t hash[DATASTORE_HASH];
+    if (EVP_DigestUpdate(r->sha, r->data, r->got) != 1) return ERR_NOMEM;
+    if (r->got > 0 && r->offset + r->got < r->bytes) return ERR_OK;
+    if (EVP_DigestFinal_ex(r->sha, hash, NULL) != 1) return ERR_NOMEM;
+    return memcmp(hash, r->hash, DATASTORE_HASH) == 0 ? ERR_OK : ERR_CORRUPT;
+}
+
 static void read_run(struct ds_op *op) {
     struct ds_reader *r = (struct ds_reader *)op;
     r->got = 0;
     if (!r->err) r->err = r->d->io->v->pread(r->d->io, r->fd, r->data, r->max, r->offset, &r->got);
+    if (!r->err && r->sha) r->err = check(r);
 }
 
 static void read_done(struct ds_op *op) {
@@ -108,6 +121,12 @@ static void read_done(struct ds_op *op) {
     r->busy = false;
     if (r->freed) start(r, close_run, close_done);
     else if (!r->d->closed) r->read(r->arg, r->err, r->err ? NULL : r->data, r->err ? 0 : r->got);
+}
+
+void ds_reader_verify(struct ds_reader *r) {
+    ASSERT(!r->busy && !r->sha);
+    r->sha = EVP_MD_CTX_new();
+    if (!r->sha || EVP_DigestInit_ex(r->sha, EVP_sha256(), NULL) != 1) die("no memory for the data store");
 }
 
 void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn *done, void *arg) {

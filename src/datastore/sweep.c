@@ -4,7 +4,7 @@
 //   for each of 256 directories:  list (pool) ─> ask about up to BATCH (loop) ─> remove the unwanted (pool) ─> …
 //   then tmp/:                    list (pool) ─> leave out what is being written (loop) ─> remove (pool)
 //
-// A content that gets its name again between the question and the removal is young again, and stays.
+// A content that gets its name again between the question and the removal stays.
 #include "datastore/internal.h"
 
 #include "base/assert.h"
@@ -160,8 +160,8 @@ static void remove_contents_run(struct ds_op *op) {
     struct ds_sweep *s = (struct ds_sweep *)op;
     for (size_t i = 0; i < s->asked; i++) {
         bool removed = false;
-        if (!s->wanted[i])
-            s->err = ds_take_name(s->d, s->list.items + (s->at + i) * DATASTORE_HASH, s->min_age_ms, &removed);
+        const uint8_t *hash = s->list.items + (s->at + i) * DATASTORE_HASH;
+        s->err = ds_take_name(s->d, hash, s->min_age_ms, &s->wanted[i], &removed);
         if (removed) s->removed++;
         else s->kept++;
         if (s->err) return;
@@ -179,12 +179,17 @@ static void verdict(void *arg, const uint8_t *wanted) {
     struct ds_sweep *s = arg;
     ASSERT(s->asking);
     s->asking = false;
-    memcpy(s->wanted, wanted, s->asked);
+    for (size_t i = 0; i < s->asked; i++) s->wanted[i] |= wanted[i];
     step(s, remove_contents_run, remove_contents_done);
 }
 
+void ds_sweep_spare(struct ds_sweep *s, const uint8_t hash[DATASTORE_HASH]) {
+    for (size_t i = 0; i < s->asked; i++)
+        if (memcmp(s->list.items + (s->at + i) * DATASTORE_HASH, hash, DATASTORE_HASH) == 0) s->wanted[i] = 1;
+}
+
 static void next_directory(struct ds_sweep *s) {
-    s->list.n = s->at = 0;
+    s->list.n = s->at = s->asked = 0;
     if (s->shard < SHARDS) {
         step(s, list_contents_run, list_contents_done);
         return;
@@ -203,6 +208,7 @@ static void next_batch(struct ds_sweep *s) {
     } else {
         s->asked = s->list.n - s->at < BATCH ? s->list.n - s->at : BATCH;
         s->asking = true;
+        memset(s->wanted, 0, sizeof s->wanted);
         s->ask(s->arg, (const uint8_t(*)[DATASTORE_HASH])(s->list.items + s->at * DATASTORE_HASH), s->asked, verdict,
                s);
     }

@@ -29,7 +29,7 @@ struct ds_writer {
     enum err err;
     bool busy, aborted;
     char part[DS_PART];
-    uint8_t hash[DATASTORE_HASH];
+    struct ds_named named;
     ds_done_fn *done;
     ds_finished_fn *finished;
     void *arg;
@@ -132,8 +132,8 @@ static enum err finish_part(struct ds_writer *w) {
     enum err err = open_part(w); // of an empty content
     if (!err) err = io->v->datasync(io, w->fd);
     if (err) return err;
-    ASSERT(EVP_DigestFinal_ex(w->sha, w->hash, NULL) == 1);
-    err = ds_give_name(w->d, w->part, w->hash);
+    ASSERT(EVP_DigestFinal_ex(w->sha, w->named.hash, NULL) == 1);
+    err = ds_give_name(w->d, w->part, &w->named);
     if (err) return err;
     io->v->close(io, w->fd);
     w->fd = -1;
@@ -191,7 +191,8 @@ void ds_writer_write(struct ds_writer *w, const void *data, size_t n, ds_done_fn
 
 static void finish_done(struct ds_op *op) {
     struct ds_writer *w = (struct ds_writer *)op;
-    if (!w->aborted && !w->d->closed) w->finished(w->arg, w->err, w->hash, w->bytes);
+    ds_name_told(w->d, &w->named);
+    if (!w->aborted && !w->d->closed) w->finished(w->arg, w->err, w->named.hash, w->bytes);
     writer_free(w);
 }
 
