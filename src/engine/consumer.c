@@ -2,12 +2,76 @@
 // a single active consumer one has everything, and when it goes the next in order of priority, then of coming.
 #include "engine/internal.h"
 
+// ---- whose turn it is
+
+// Where those of that priority are, or would be.
+static uint32_t peers_place(const struct queue *q, int32_t priority) {
+    uint32_t low = 0, high = q->n_peers;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (q->peers[middle]->priority > priority) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static void join(struct queue *q, struct consumer *c) {
+    uint32_t at = peers_place(q, c->options.priority);
+    if (at == q->n_peers || q->peers[at]->priority != c->options.priority) {
+        ROOM_FOR_ONE(q->peers, q->n_peers, q->cap_peers);
+        memmove(&q->peers[at + 1], &q->peers[at], (q->n_peers++ - at) * sizeof *q->peers);
+        q->peers[at] = memory_zero(sizeof **q->peers);
+        q->peers[at]->priority = c->options.priority;
+        list_init(&q->peers[at]->line);
+    }
+    c->peers = q->peers[at];
+    c->peers->n++;
+    consumer_line_up(c);
+}
+
+static void part(struct queue *q, struct consumer *c) {
+    struct peers *p = c->peers;
+    list_remove(&c->turn);
+    c->peers = NULL;
+    if (--p->n > 0) return;
+    uint32_t at = peers_place(q, p->priority);
+    memmove(&q->peers[at], &q->peers[at + 1], (--q->n_peers - at) * sizeof *q->peers);
+    free(p);
+}
+
+void consumer_line_up(struct consumer *c) {
+    if (!list_linked(&c->turn)) list_push_back(&c->peers->line, &c->turn);
+}
+
+bool consumer_has_room(const struct consumer *c) {
+    if (c->session->paused) return false;
+    if (c->options.no_ack) return true;
+    return (c->options.prefetch == 0 || c->unacked < c->options.prefetch) && session_has_room(c->session);
+}
+
+struct consumer *consumer_next(struct queue *q) {
+    if (q->options.single_active_consumer) return q->active && consumer_has_room(q->active) ? q->active : NULL;
+    for (uint32_t i = 0; i < q->n_peers; i++) {
+        struct list *line = &q->peers[i]->line;
+        for (struct list_node *at; (at = list_pop_front(line));) {
+            struct consumer *c = LIST_ITEM(at, struct consumer, turn);
+            if (!consumer_has_room(c)) continue;
+            consumer_line_up(c); // behind the others
+            return c;
+        }
+    }
+    return NULL;
+}
+
+// ---- coming and going
+
 static void take_place(struct queue *q, struct consumer *c) {
     ROOM_FOR_ONE(q->consumers, q->n_consumers, q->cap_consumers);
     uint32_t at = q->n_consumers++;
     for (; at > 0 && q->consumers[at - 1]->options.priority < c->options.priority; at--)
         q->consumers[at] = q->consumers[at - 1];
     q->consumers[at] = c;
+    join(q, c);
     if (!q->active) q->active = c;
 }
 
@@ -33,6 +97,7 @@ enum err engine_consume(struct session *s, struct vhost *v, const char *queue, c
 
 static void leave_place(struct queue *q, struct consumer *c) {
     uint32_t at = 0;
+    part(q, c);
     while (q->consumers[at] != c) at++;
     memmove(&q->consumers[at], &q->consumers[at + 1], (--q->n_consumers - at) * sizeof *q->consumers);
     q->exclusive = false;
@@ -77,26 +142,4 @@ uint32_t consumer_unacked(const struct consumer *c) { return c->unacked; }
 
 bool consumer_active(const struct consumer *c) {
     return !c->queue->options.single_active_consumer || c->queue->active == c;
-}
-
-bool consumer_has_room(const struct consumer *c) {
-    if (c->session->paused) return false;
-    if (c->options.no_ack) return true;
-    return (c->options.prefetch == 0 || c->unacked < c->options.prefetch) && session_has_room(c->session);
-}
-
-struct consumer *consumer_next(struct queue *q) {
-    if (q->options.single_active_consumer) return q->active && consumer_has_room(q->active) ? q->active : NULL;
-    for (uint32_t i = 0, end; i < q->n_consumers; i = end) {
-        for (end = i; end < q->n_consumers; end++)
-            if (q->consumers[end]->options.priority != q->consumers[i]->options.priority) break;
-        uint32_t size = end - i, first = q->turn % size;
-        for (uint32_t k = 0; k < size; k++) {
-            uint32_t at = (first + k) % size;
-            if (!consumer_has_room(q->consumers[i + at])) continue;
-            q->turn = at + 1;
-            return q->consumers[i + at];
-        }
-    }
-    return NULL;
 }

@@ -100,34 +100,6 @@ static void but_do_not_come_back_after_a_crash(void **state) {
     check_all(r);
 }
 
-static uint64_t on_disk(struct rig *r) {
-    struct journal_stats stats;
-    journal_stats(engine_journal(r->engine), &stats);
-    return stats.bytes_on_disk;
-}
-
-// What is persistent goes, and the segments it shared with what is not are written anew.
-static void compaction_carries_them_along(void **state) {
-    struct rig *r = *state;
-    struct taker t = {.ack = true};
-    static char body[SIZE];
-    enum err last;
-    rig_queue(r, "q", (struct queue_options){0});
-    rig_queue(r, "passing", (struct queue_options){.durable = true});
-    rig_take(r, &t, "passing", (struct consumer_options){0});
-    fill(r, false, &last);
-    uint64_t stay = on_disk(r);
-    for (int i = 0; i < 20 * MESSAGES; i++) {
-        r->n_seen = 0;
-        rig_send(r, (struct message){.routing_key = "passing", .body = body, .body_length = SIZE, .persistent = true});
-        rig_run(r);
-        io_sim_advance(r->sim, 5000000);
-    }
-    assert_true(on_disk(r) < 2 * stay); // 80 MB went through
-    r->n_seen = 0;
-    check_all(r);
-}
-
 static void a_message_in_a_queue_takes_little_memory(void **state) {
     struct rig *r = *state;
     struct engine_stats stats;
@@ -151,7 +123,6 @@ int main(void) {
         cmocka_unit_test_setup_teardown(so_is_one_that_was_recovered, setup, rig_teardown),
         cmocka_unit_test_setup_teardown(transient_messages_without_room_in_memory_are_read_back, setup, rig_teardown),
         cmocka_unit_test_setup_teardown(but_do_not_come_back_after_a_crash, setup, rig_teardown),
-        cmocka_unit_test_setup_teardown(compaction_carries_them_along, setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_message_in_a_queue_takes_little_memory, setup, rig_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -216,6 +216,7 @@ static enum err store(struct engine *e, const struct message *m, const struct or
     }
     uint32_t stored = stored_new(e, e->next_seq++, p->written ? &ref : NULL);
     struct stored *s = stored_at(e, stored);
+    s->transient = p->recorded == 0;
     s->published_at_ms = c.published_at_ms;
     s->body_length = counted_length(m);
     if (m->claimed) s->claim = claim_new(e, m->body);
@@ -279,11 +280,13 @@ enum err publish_to(struct engine *e, struct exchange *x, const struct message *
     to->result = result_of(e, &p);
     to->taken = p.takes;
     if (!p.rejected) route_taken(e, m);
+    if (p.recorded == 0) pos = 0; // a crash would forget it anyway, so nobody waits for the disk
     // A duplicate is answered when the first one is durable, which may still be on its way.
     if (to->result == PUBLISH_DUPLICATE || (p.duplicates && pos == 0)) pos = journal_appended(e->journal);
-    if (to->done || p.written)
-        done_push(e, &(struct done){
-                         .pos = pos, .seq = p.written ? seq : 0, .fn = to->done, .arg = to->arg, .result = to->result});
+    if (to->done || p.recorded)
+        done_push(e,
+                  &(struct done){
+                      .pos = pos, .seq = p.recorded ? seq : 0, .fn = to->done, .arg = to->arg, .result = to->result});
     uint32_t n;
     struct queue **queues = p.rejected ? rejecting_with_dlx(e, &n) : NULL;
     for (uint32_t i = 0; queues && i < n; i++) dead_letter_refused(e, queues[i], m, o->hops);

@@ -147,6 +147,8 @@ void queue_free(struct queue *q) {
     free(q->name);
     free(q->levels);
     free(q->consumers);
+    for (uint32_t i = 0; i < q->n_peers; i++) free(q->peers[i]);
+    free(q->peers);
     free((char *)q->options.dead_letter_exchange);
     free((char *)q->options.dead_letter_routing_key);
     free((uint8_t *)q->options.arguments.data);

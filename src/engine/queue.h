@@ -19,7 +19,8 @@ struct stored {
     int64_t published_at_ms;
     uint8_t *block;           // encoded head and content (records.h), NULL when only in the journal
     uint32_t segment, offset; // segment 0: not in the journal
-    uint32_t length;          // of the record's payload
+    uint32_t length : 31;     // of the record's payload
+    uint32_t transient : 1;   // its record is only there to read it back: no queue has it after a restart
     uint32_t body_length;     // of a claimed one: as long as it is, at most UINT32_MAX
     uint32_t first;           // entries
     uint32_t claim;           // claims.c, NONE: it carries its body itself
@@ -56,6 +57,7 @@ struct parking {
 };
 
 struct dedupe;
+struct peers;
 struct present;
 
 struct queue {
@@ -77,7 +79,8 @@ struct queue {
     uint32_t finger;             // replaying: where the last moved message was put in
     struct consumer **consumers; // highest priority first
     uint32_t n_consumers, cap_consumers;
-    uint32_t turn;           // round-robin
+    struct peers **peers; // highest priority first
+    uint32_t n_peers, cap_peers;
     struct consumer *active; // who has everything, with single_active_consumer
     bool exclusive;
     struct dedupe *dedupe;

@@ -72,7 +72,9 @@ uint32_t held_find(const struct session *s, uint64_t tag) {
 
 static void consumer_let_go(struct session *s, struct consumer *c) {
     s->offered--;
-    if (--c->unacked == 0 && c->ended) free(c);
+    c->unacked--;
+    if (!c->ended) consumer_line_up(c);
+    else if (c->unacked == 0) free(c);
 }
 
 uint32_t held_take(struct session *s, uint32_t at) {
@@ -101,6 +103,7 @@ void held_squeeze(struct session *s) {
 
 void session_lose(struct session *s, const struct queue *q) {
     struct engine *e = s->engine;
+    bool had_room = session_has_room(s);
     for (uint32_t i = s->first; i < s->n; i++) {
         struct held *h = &s->held[i];
         if (h->entry == NONE || h->entry == LOST || entry_queue(e, entry_at(e, h->entry)) != q) continue;
@@ -109,6 +112,7 @@ void session_lose(struct session *s, const struct queue *q) {
         entry_finish(e, h->entry, false);
         h->entry = LOST;
     }
+    if (!had_room) session_wake(s);
 }
 
 void sessions_free(struct engine *e) {
@@ -116,7 +120,11 @@ void sessions_free(struct engine *e) {
         struct session *s = LIST_ITEM(at, struct session, node);
         for (uint32_t i = s->first; i < s->n; i++)
             if (s->held[i].entry != NONE && s->held[i].consumer) consumer_let_go(s, s->held[i].consumer);
-        for (struct list_node *c; (c = list_pop_front(&s->consumers));) free(LIST_ITEM(c, struct consumer, node));
+        for (struct list_node *n; (n = list_pop_front(&s->consumers));) {
+            struct consumer *c = LIST_ITEM(n, struct consumer, node);
+            list_remove(&c->turn);
+            free(c);
+        }
         release(s);
     }
 }
@@ -126,8 +134,11 @@ void sessions_free(struct engine *e) {
 bool session_has_room(const struct session *s) { return !s->prefetch || s->offered < s->prefetch; }
 
 void session_wake(struct session *s) {
-    LIST_EACH(&s->consumers, at)
-    queue_wake(s->engine, LIST_ITEM(at, struct consumer, node)->queue);
+    LIST_EACH(&s->consumers, at) {
+        struct consumer *c = LIST_ITEM(at, struct consumer, node);
+        consumer_line_up(c);
+        queue_wake(s->engine, c->queue);
+    }
 }
 
 void engine_session_prefetch(struct session *s, uint32_t limit) {

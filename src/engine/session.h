@@ -36,9 +36,19 @@ struct session {
     struct list_node node; // in engine.all_sessions
 };
 
+// The consumers of a queue that have one priority. Those that may have room stand in line; one that is found to have
+// none steps out, and in again when it gets some. So whose turn it is does not take longer the more of them there are.
+struct peers {
+    int32_t priority;
+    uint32_t n;
+    struct list line;
+};
+
 struct consumer {
     struct session *session;
     struct queue *queue;
+    struct peers *peers;
+    struct list_node turn; // in peers.line
     struct consumer_options options;
     void *arg;
     uint32_t unacked;
@@ -58,6 +68,7 @@ bool session_has_room(const struct session *s);
 
 // ---- consumer.c
 bool consumer_has_room(const struct consumer *c);
+void consumer_line_up(struct consumer *c);       // it may have room again
 struct consumer *consumer_next(struct queue *q); // whose turn it is, NULL: nobody has room
 void consumers_end(struct engine *e, struct queue *q);
 

@@ -270,6 +270,94 @@ static void a_ticket_is_counted_until_the_record_that_ends_it_is_written(void **
     assert_int_equal(ledger.count[7], 0);
 }
 
+static void those_with_room_take_turns(void **state) {
+    struct rig *r = *state;
+    struct taker t[4] = {0};
+    rig_queue(r, "q", durable);
+    for (int i = 0; i < 4; i++) rig_take(r, &t[i], "q", (struct consumer_options){.prefetch = 2});
+    fill(r, "q", 8);
+    rig_run(r);
+    for (uint32_t i = 0; i < 8; i++) assert_ptr_equal(r->seen[i].session, t[i % 4].session);
+    fill(r, "q", 4);
+    rig_run(r);
+    assert_int_equal(r->n_seen, 8); // nobody has room
+    rig_settle(r, 2, SETTLE_ACK, NULL);
+    rig_settle(r, 0, SETTLE_ACK, NULL);
+    rig_settle(r, 6, SETTLE_ACK, NULL);
+    rig_run(r);
+    assert_int_equal(r->n_seen, 11);
+    uint32_t got[4] = {0};
+    for (uint32_t i = 8; i < 11; i++)
+        for (int k = 0; k < 4; k++) got[k] += r->seen[i].session == t[k].session;
+    assert_int_equal(got[0], 1);
+    assert_int_equal(got[2], 2);
+}
+
+static void a_higher_priority_goes_first_as_soon_as_it_has_room(void **state) {
+    struct rig *r = *state;
+    struct taker low = {0}, high = {0}, highest = {0};
+    rig_queue(r, "q", durable);
+    rig_take(r, &low, "q", (struct consumer_options){.prefetch = 100});
+    rig_take(r, &highest, "q", (struct consumer_options){.prefetch = 1, .priority = 7});
+    rig_take(r, &high, "q", (struct consumer_options){.prefetch = 1, .priority = 3});
+    fill(r, "q", 4);
+    rig_run(r);
+    assert_ptr_equal(r->seen[0].session, highest.session);
+    assert_ptr_equal(r->seen[1].session, high.session);
+    assert_ptr_equal(r->seen[2].session, low.session);
+    rig_settle(r, 1, SETTLE_ACK, NULL);
+    fill(r, "q", 2);
+    rig_run(r);
+    assert_ptr_equal(r->seen[4].session, high.session);
+    assert_ptr_equal(r->seen[5].session, low.session);
+    rig_leave(&highest);
+    rig_run(r);
+    assert_ptr_equal(r->seen[6].session, low.session);
+    assert_string_equal(r->seen[6].body, "0");
+}
+
+// One of them settles at a time, of many that are full: whoever is next must not be looked for among all.
+static void many_consumers_of_one_queue_all_get_their_share(void **state) {
+    enum { CONSUMERS = 1000 };
+    struct rig *r = *state;
+    struct taker *t = calloc(CONSUMERS, sizeof *t);
+    rig_queue(r, "q", durable);
+    for (int i = 0; i < CONSUMERS; i++) rig_take(r, &t[i], "q", (struct consumer_options){.prefetch = 1});
+    fill(r, "q", 3 * CONSUMERS);
+    rig_run(r);
+    assert_int_equal(r->n_seen, CONSUMERS);
+    for (uint32_t i = 0; i < 2 * CONSUMERS; i++) {
+        rig_settle(r, i, SETTLE_ACK, NULL);
+        while (engine_dispatch(r->engine)) continue;
+        assert_int_equal(r->n_seen, CONSUMERS + i + 1);
+        assert_ptr_equal(r->seen[CONSUMERS + i].session, r->seen[i].session);
+    }
+    for (int i = 0; i < CONSUMERS; i++) rig_leave(&t[i]);
+    free(t);
+}
+
+// What it held of the one counts no more, so it gets of the other.
+static void a_queue_that_goes_makes_room_in_its_sessions(void **state) {
+    struct rig *r = *state;
+    struct taker t = {0};
+    struct consumer *other;
+    rig_queue(r, "q", durable);
+    rig_queue(r, "other", durable);
+    rig_take(r, &t, "q", (struct consumer_options){0});
+    engine_session_prefetch(t.session, 2);
+    fill(r, "q", 2);
+    rig_run(r);
+    assert_int_equal(engine_consume(t.session, r->vhost, "other", &(struct consumer_options){0}, NULL, &other, &r->err),
+                     ERR_OK);
+    fill(r, "other", 1);
+    rig_run(r);
+    assert_int_equal(r->n_seen, 2);
+    rig_delete(r, "q");
+    rig_run(r);
+    assert_int_equal(r->n_seen, 3);
+    assert_string_equal(r->seen[2].queue, "other");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         RIG_TEST(tags_count_from_one_and_many_are_settled_at_once),
@@ -284,6 +372,10 @@ int main(void) {
         RIG_TEST(one_active_consumer_has_everything_until_it_goes),
         RIG_TEST(topology_is_answered_when_it_is_durable),
         RIG_TEST(a_ticket_is_counted_until_the_record_that_ends_it_is_written),
+        RIG_TEST(those_with_room_take_turns),
+        RIG_TEST(a_higher_priority_goes_first_as_soon_as_it_has_room),
+        RIG_TEST(many_consumers_of_one_queue_all_get_their_share),
+        RIG_TEST(a_queue_that_goes_makes_room_in_its_sessions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

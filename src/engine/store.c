@@ -85,7 +85,7 @@ enum err stored_content(struct engine *e, const struct stored *s, struct buf *sc
 }
 
 bool stored_visible(const struct engine *e, const struct stored *s) {
-    return s->segment == 0 || s->seq <= e->durable_seq;
+    return s->segment == 0 || s->transient || s->seq <= e->durable_seq;
 }
 
 void stored_forget(struct engine *e, uint32_t h) {

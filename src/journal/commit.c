@@ -141,7 +141,12 @@ static void on_chore_done(struct loop_post *p) {
     else end_chore(c);
 }
 
-static void before_block(struct loop_idle *i) { start(LIST_ITEM(i, struct commit, idle)); }
+// What was released may need no record, so no batch comes behind which its segments could go.
+static void before_block(struct loop_idle *i) {
+    struct commit *c = LIST_ITEM(i, struct commit, idle);
+    start(c);
+    if (c->batch_out == NULL) start_chore(c);
+}
 
 static enum err start_thread(struct commit *c) {
     sigset_t all, before;

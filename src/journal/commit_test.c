@@ -162,6 +162,35 @@ static void released_segments_are_deleted_beside_the_writing(void **state) {
     rig_free(g);
 }
 
+struct watch {
+    struct loop_post post;
+    struct rig *rig;
+};
+
+static void stop_when_deleted(struct loop_post *p) {
+    struct rig *g = LIST_ITEM(p, struct watch, post)->rig;
+    struct journal_stats s;
+    journal_stats(g->j, &s);
+    if (s.segments <= 2) loop_stop(g->loop);
+    else loop_post(g->loop, p);
+}
+
+static void released_segments_are_deleted_though_nothing_is_written(void **state) {
+    struct rig *g = rig_new();
+    run(g, 10000, 100);
+    struct journal_stats before, after;
+    journal_stats(g->j, &before);
+    assert_true(before.segments > 5);
+    for (uint32_t i = 0; i < g->appended; i++) journal_release(g->j, &g->refs[i]);
+    struct watch w = {.post.fn = stop_when_deleted, .rig = g};
+    loop_post(g->loop, &w.post);
+    loop_run(g->loop);
+    journal_stats(g->j, &after);
+    assert_int_equal(after.appended_bytes, before.appended_bytes);
+    commit_free(g->commit);
+    rig_free(g);
+}
+
 int main(void) {
     log_set_level(LOG_ERROR);
     const struct CMUnitTest tests[] = {
@@ -169,6 +198,7 @@ int main(void) {
         cmocka_unit_test(many_share_a_sync),
         cmocka_unit_test(free_writes_what_is_pending),
         cmocka_unit_test(released_segments_are_deleted_beside_the_writing),
+        cmocka_unit_test(released_segments_are_deleted_though_nothing_is_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

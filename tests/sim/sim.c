@@ -307,6 +307,7 @@ static bool run_seed(const struct arguments *a, uint64_t seed) {
     model_init(&w->model);
     w->calm = pick(w, 2); // long lives, in which much goes through
     w->bulk = w->calm && pick(w, 2);
+    w->fleeting = pick(w, 3) == 0;
     if (setjmp(w->failed) == 0) live(w, &left);
     else good = false;
     if (good) engine_close(w->engine);

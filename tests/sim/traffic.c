@@ -165,7 +165,7 @@ static void choose_content(struct world *w, struct plan *p, struct message_model
     msg->size = pick(w, w->bulk ? 3 : 40) == 0 ? CLAIM_TICKET + (uint32_t)pick(w, 30000)
                                                : CLAIM_TICKET + (uint32_t)pick(w, 900);
     msg->priority = (uint8_t)pick(w, 6);
-    msg->persistent = pick(w, 8) != 0;
+    msg->persistent = (pick(w, 8) != 0) != w->fleeting;
     msg->claimed = pick(w, 8) == 0;
     fill_body(number, msg->size, body);
     p->out.body = body;

@@ -74,6 +74,7 @@ struct world {
     uint32_t n_latest;
     int32_t claims[MESSAGES_MAX]; // messages that carry the ticket
     bool disk_full, calm, bulk;
+    bool fleeting; // most messages are transient
     uint64_t deliveries;
     uint32_t steps_done, deaths, lives;
     int depth; // inside a delivery
