@@ -148,8 +148,9 @@ void amqp_wake(struct amqp *a); // another pass of the loop, and resumed connect
 
 // ---- socket.c
 struct tcp;
-void tcp_pump(struct tcp *s);  // takes what was left unread, then reads on
-void tcp_flush(struct tcp *s); // writes `out`
-void tcp_close(struct tcp *s); // frees the connection
+void tcp_pump(struct tcp *s);                  // takes what was left unread, then reads on
+void tcp_flush(struct tcp *s);                 // writes `out`
+void tcp_next_turn(struct list_node *waiting); // a new pass has begun: reads again
+void tcp_close(struct tcp *s);                 // frees the connection
 
 #endif

@@ -52,6 +52,8 @@ static void before_block(struct loop_idle *i) {
         struct connection *c = of_writing(n);
         if (core_of(c)->socket) tcp_flush(core_of(c)->socket);
     }
+    server_of(a)->pass++;
+    while ((n = list_pop_front(&server_of(a)->waiting)) != NULL) tcp_next_turn(n);
 }
 
 static void on_wake(struct loop_post *p) {
@@ -141,6 +143,7 @@ enum err amqp_new(struct amqp **out, const struct amqp_options *o, struct error 
     s->input_size = a->o.frame_max + INPUT_BESIDE > INPUT_SIZE ? a->o.frame_max + INPUT_BESIDE : INPUT_SIZE;
     s->input = malloc(s->input_size);
     s->before_block.fn = before_block;
+    list_init(&s->waiting);
     s->tick.fn = on_tick;
     loop_before_block(a->o.loop, &s->before_block);
     loop_timer_start(a->o.loop, &s->tick, TICK_MS);

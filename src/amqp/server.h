@@ -20,7 +20,9 @@ struct server {
     // Every read of this loop goes here; what a connection leaves unread it keeps itself, in front of its next read.
     uint8_t *input;
     size_t input_size;
-    uint8_t *encrypted; // the same for TLS before decryption
+    uint8_t *encrypted;  // the same for TLS before decryption
+    uint64_t pass;       // of the loop
+    struct list waiting; // sockets that have had their turn in this pass
     bool draining;
     struct loop_timer drain_timer;
     uint64_t drain_until_ms;

@@ -2,7 +2,8 @@
 // answers. With TLS the bytes make a detour through tls.c.
 //
 // Reading. What was left unread goes in front of the next read, so that a frame always lies in one piece and the
-// connection may look at it where it is. A paused connection is not read from.
+// connection may look at it where it is. A paused connection is not read from. Each has a turn of so many bytes in a
+// pass of the loop: one that publishes without a break must not keep those that consume from getting and acknowledging.
 //
 // Writing. `out` is given to the system at once; what it does not take is moved, not copied, into a write that libuv
 // finishes, while `out` fills anew. There is one such write at a time.
@@ -19,6 +20,7 @@
 #define OUT_KEEP  (256u << 10)
 #define WRITE_MAX (1u << 30)
 #define LINGER_MS 2000
+#define TURN      (64u << 10)
 
 struct write {
     uv_write_t request;
@@ -32,7 +34,10 @@ struct tcp {
     struct tls *tls; // NULL: none
     bool tls_done;   // its handshake
     bool reading;
-    bool ended; // our side of the stream
+    uint64_t pass; // in which `taken` bytes were read
+    size_t taken;
+    struct list_node of_waiting; // it has had its turn
+    bool ended;                  // our side of the stream
     bool closing;
     struct buf unread; // from `unread_at` on
     size_t unread_at;
@@ -58,6 +63,7 @@ void tcp_close(struct tcp *s) {
     if (s->closing) return;
     s->closing = true;
     loop_timer_stop(s->server->amqp->o.loop, &s->linger);
+    list_remove(&s->of_waiting);
     connection_free(s->connection);
     s->connection = NULL;
     uv_close((uv_handle_t *)&s->tcp, on_closed);
@@ -168,7 +174,9 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
     size_t left = s->unread.len - s->unread_at;
     ASSERT(left < server->input_size);
     if (left > 0) memcpy(server->input, s->unread.data + s->unread_at, left);
-    *out = uv_buf_init((char *)server->input + left, (unsigned)(server->input_size - left));
+    size_t room = server->input_size - left;
+    if (left < TURN && room > TURN) room = TURN; // what is larger than that grows with less copying in large parts
+    *out = uv_buf_init((char *)server->input + left, (unsigned)room);
 }
 
 // Gives n bytes of the shared buffer, which begin with what was left unread.
@@ -221,7 +229,7 @@ static bool secure(struct tcp *s) {
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b);
 
 static void look_whether_to_read(struct tcp *s) {
-    bool want = connection_reads(s->connection);
+    bool want = connection_reads(s->connection) && !list_linked(&s->of_waiting);
     if (want && !s->reading) s->reading = uv_read_start((uv_stream_t *)&s->tcp, on_alloc, on_read) == 0;
     else if (!want && s->reading) {
         uv_read_stop((uv_stream_t *)&s->tcp);
@@ -229,11 +237,21 @@ static void look_whether_to_read(struct tcp *s) {
     }
 }
 
+static void take_turn(struct tcp *s, size_t n) {
+    if (s->pass != s->server->pass) s->taken = 0;
+    s->pass = s->server->pass;
+    s->taken += n;
+    if (s->taken >= TURN && !list_linked(&s->of_waiting)) list_push_back(&s->server->waiting, &s->of_waiting);
+}
+
+void tcp_next_turn(struct list_node *waiting) { look_whether_to_read(LIST_ITEM(waiting, struct tcp, of_waiting)); }
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b) {
     struct tcp *s = stream->data;
     if (n == 0 || s->closing) return;
     bool ok = n > 0;
     if (ok) {
+        take_turn(s, (size_t)n);
         connection_heard(s->connection, (size_t)n);
         if (!s->tls) ok = give_input(s, s->unread.len - s->unread_at + (size_t)n);
         else {

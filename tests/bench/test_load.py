@@ -140,3 +140,11 @@ def test_side_by_side_makes_a_table(tmp_path):
     assert figures["fan-out to 10 queues, 1 KiB: written by payload"]["values"]["barid"][0] < 10
     assert figures["backlog: recovered after kill -9 in"]["values"]["barid"][0] > 0
     assert os.listdir(tmp_path) == ["figures.json"]
+
+
+def test_a_publisher_without_a_break_does_not_starve_consumers(server):
+    done = subprocess.run(CLIENTS["barid"] + ["--url", f"amqp://127.0.0.1:{server.amqp_port}", "--window", "0", "--seconds",
+                                              "3", "--warmup", "1", "--json"], capture_output=True, text=True, timeout=60,
+                          check=False)
+    figures = json.loads(done.stdout)
+    assert figures["consumed"] > figures["published"] / 5
