@@ -52,6 +52,7 @@ struct access_user {
     bool deleted;
     // What the tags allow: administrator implies all, monitoring and policymaker imply management.
     bool administrator, monitoring, management, policymaker;
+    bool impersonator; // may publish in another's name
 };
 const struct access_user *access_user_hold(const struct access_user *u);
 void access_user_release(const struct access_user *u);
@@ -65,8 +66,10 @@ typedef void access_login_fn(void *arg, enum err err, const struct access_user *
 // nobody locks out others.
 void access_login(struct access *a, const char *user, const char *password, const char *address, bool from_loopback,
                   access_login_fn *done, void *arg);
-// For EXTERNAL: the name a client certificate gave. NULL: there is none. Not held.
+// NULL: there is none. Not held.
 const struct access_user *access_user(struct access *a, const char *name);
+// For EXTERNAL: whom a client certificate names. NULL: nobody, or guest, and not from loopback. Not held.
+const struct access_user *access_user_certified(struct access *a, const char *name, bool from_loopback);
 
 enum access_kind { ACCESS_CONFIGURE, ACCESS_WRITE, ACCESS_READ };
 bool access_vhost(struct access *a, const char *vhost); // is there such a one?

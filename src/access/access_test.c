@@ -86,13 +86,15 @@ static void changes_survive_a_restart(void **state) {
 static void tags_say_what_a_user_may(void **state) {
     static const struct {
         const char *tags;
-        bool administrator, monitoring, management, policymaker;
-    } cases[] = {{"administrator", true, true, true, true},
-                 {"monitoring", false, true, true, false},
-                 {"policymaker", false, false, true, true},
-                 {"x,management", false, false, true, false},
-                 {"administrators,monitor", false, false, false, false},
-                 {"", false, false, false, false}};
+        bool administrator, monitoring, management, policymaker, impersonator;
+    } cases[] = {{"administrator", true, true, true, true, false},
+                 {"monitoring", false, true, true, false, false},
+                 {"policymaker", false, false, true, true, false},
+                 {"x,management", false, false, true, false, false},
+                 {"administrators,monitor", false, false, false, false, false},
+                 {"management,impersonator", false, false, true, false, true},
+                 {"no-impersonator", false, false, false, false, false},
+                 {"", false, false, false, false, false}};
     struct rig r;
     rig_init(&r);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -102,6 +104,7 @@ static void tags_say_what_a_user_may(void **state) {
         assert_int_equal(u->monitoring, cases[i].monitoring);
         assert_int_equal(u->management, cases[i].management);
         assert_int_equal(u->policymaker, cases[i].policymaker);
+        assert_int_equal(u->impersonator, cases[i].impersonator);
     }
     rig_release(&r);
 }

@@ -42,6 +42,17 @@ static void what_is_too_long_is_wrong(void **state) {
     rig_release(&r);
 }
 
+static void a_certificate_names_a_user(void **state) {
+    struct rig r;
+    rig_init(&r);
+    assert_int_equal(rig_user(&r, "ann", NULL, ""), ERR_OK);
+    assert_string_equal(access_user_certified(r.access, "ann", false)->name, "ann");
+    assert_null(access_user_certified(r.access, "bob", true));
+    assert_non_null(access_user_certified(r.access, "guest", true));
+    assert_null(access_user_certified(r.access, "guest", false));
+    rig_release(&r);
+}
+
 static void guest_comes_from_here_only(void **state) {
     struct rig r;
     rig_init(&r);
@@ -199,6 +210,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(right_and_wrong),
         cmocka_unit_test(what_is_too_long_is_wrong),
+        cmocka_unit_test(a_certificate_names_a_user),
         cmocka_unit_test(guest_comes_from_here_only),
         cmocka_unit_test(rabbitmqs_hashes_are_honoured),
         cmocka_unit_test(a_change_is_in_force_at_once),

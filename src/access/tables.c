@@ -50,6 +50,7 @@ void table_user_tags(struct user *u, const char *tags) {
     u->shown.administrator = has_tag(tags, "administrator");
     u->shown.monitoring = u->shown.administrator || has_tag(tags, "monitoring");
     u->shown.policymaker = u->shown.administrator || has_tag(tags, "policymaker");
+    u->shown.impersonator = has_tag(tags, "impersonator");
     u->shown.management = u->shown.monitoring || u->shown.policymaker || has_tag(tags, "management");
 }
 

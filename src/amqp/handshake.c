@@ -154,7 +154,9 @@ static void log_in(struct connection *c, struct view user, struct view password)
 static void log_in_by_certificate(struct connection *c) {
     const struct connection_core *core = core_of(c);
     const struct access_user *u =
-        core->tls && core->tls->common_name[0] ? access_user(c->amqp->o.access, core->tls->common_name) : NULL;
+        core->tls && core->tls->common_name[0]
+            ? access_user_certified(c->amqp->o.access, core->tls->common_name, core->peer.loopback)
+            : NULL;
     if (u) let_in(c, access_user_hold(u));
     else refuse_login(c);
 }

@@ -85,7 +85,7 @@ static bool read_expiration(struct channel *ch, struct view v, uint64_t *out) {
 
 static bool user_id_valid(struct channel *ch, struct view id) {
     const struct connection *c = ch->connection;
-    if (view_is(id, c->user_name) || strstr(c->user->tags, "impersonator") != NULL) return true;
+    if (view_is(id, c->user_name) || c->user->impersonator) return true;
     channel_error(ch, REPLY_PRECONDITION_FAILED, METHOD_BASIC_PUBLISH,
                   "user_id property set to '%.*s' but authenticated user was '%s'", (int)id.length,
                   (const char *)id.data, c->user_name);
@@ -121,6 +121,10 @@ static bool more_keys(struct channel *ch, struct view headers, struct message *m
     uint32_t count = 0;
     buf_clear(keys);
     if (!read_keys(ch, headers, "CC", &count) || !read_keys(ch, headers, "BCC", &count)) return false;
+    if (!buf_ok(keys)) {
+        connection_error(ch->connection, REPLY_RESOURCE_ERROR, METHOD_BASIC_PUBLISH, "out of memory");
+        return false;
+    }
     const char *at = (const char *)keys->data;
     for (uint32_t i = 0; i < count; i++, at += strlen(at) + 1) parts->more_keys[i] = at;
     m->more_keys = parts->more_keys;
@@ -271,22 +275,20 @@ void publish_release(struct channel *ch) {
     connection_resume(ch->connection);
 }
 
-// False: there is no room yet.
-static bool retry_held(struct channel *ch) {
+static void retry_held(struct channel *ch) {
     enum publish_result result;
     channel_hold(ch);
     enum err err = publish_now(ch, &ch->basic->held->publish, &result);
-    bool done = err != ERR_BUSY && err != ERR_FULL;
-    if (done) publish_release(ch);
+    if (err != ERR_BUSY && err != ERR_FULL) publish_release(ch);
     channel_release(ch);
-    return done;
 }
 
 void publishes_retry(struct amqp *a) {
-    struct list_node *at;
-    while ((at = list_first(&a->holding)) != NULL) {
+    // Each of them: one queue may have no room for longer than the broker has none.
+    LIST_EACH_SAFE(&a->holding, at) {
         struct channel *ch = LIST_ITEM(at, struct channel_basic, of_holding)->channel;
-        if (!(ch->basic->held != NULL ? retry_held(ch) : tx_continue(ch))) return;
+        if (ch->basic->held != NULL) retry_held(ch);
+        else tx_continue(ch);
     }
 }
 

@@ -77,6 +77,7 @@ void tx_settle(struct channel *ch, uint32_t method, uint64_t tag, bool multiple,
         channel_error(ch, REPLY_PRECONDITION_FAILED, method, "unknown delivery tag %" PRIu64, tag);
         return;
     }
+    if (last == 0) return;
     if (tx->n_settles == tx->settles_size && !settles_grow(tx)) {
         too_large(ch, method);
         return;

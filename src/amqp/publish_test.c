@@ -116,10 +116,10 @@ static void a_user_id_must_be_ones_own(void **state) {
     struct properties p = {.flags = PROPERTY_USER_ID, .user_id = Q("alice")};
     house_publish(h, 0, (struct basic_publish){.routing_key = Q("q")}, &p, "m");
     p.user_id = Q("bob");
-    h->user.tags = "management,impersonator";
+    h->user.impersonator = true;
     house_publish(h, 0, (struct basic_publish){.routing_key = Q("q")}, &p, "m");
     house_expect(h, "");
-    h->user.tags = "";
+    h->user.impersonator = false;
     house_publish(h, 0, (struct basic_publish){.routing_key = Q("q")}, &p, "m");
     house_expect(h, "channel 406 basic.publish: user_id property set to 'bob' but authenticated user was 'alice'\n");
 }
@@ -189,6 +189,25 @@ static void a_publish_waits_until_there_is_room(void **state) {
     house_expect(h, "basic.get-ok 1 '' 'q' 0 | waits\n");
 }
 
+static void who_waits_for_room_keeps_nobody_else_waiting(void **state) {
+    struct house *h = *state;
+    queue(h, "q");
+    queue(h, "gone");
+    DO_OTHER(h, CONFIRM_SELECT, confirm_select, .no_wait = true);
+    house_run(h);
+    house_fill(h);
+    send(h, "q", "waits");
+    house_publish(h, 1, (struct basic_publish){.routing_key = Q("gone")}, &persistent, "needs no room soon");
+    assert_int_equal(h->connection[1].pauses, 1);
+    rig_delete(h->rig, "gone");
+    house_expect(h, "other basic.ack 1\n");
+    assert_int_equal(h->connection[0].pauses, 1);
+    assert_int_equal(h->connection[1].pauses, 0);
+    house_make_room(h);
+    house_expect(h, "");
+    assert_int_equal(h->connection[0].pauses, 0);
+}
+
 // ---- transactions
 
 static void a_transaction_is_done_at_commit(void **state) {
@@ -241,6 +260,19 @@ static void all_acked_in_a_transaction_are_those_delivered_until_then(void **sta
     DO(h, BASIC_GET, basic_get, .queue = Q("q"));
     DO(h, TX_COMMIT, tx_commit);
     house_expect(h, "tx.select-ok\nbasic.get-ok 1 '' 'q' 1 | a\nbasic.get-ok 2 '' 'q' 0 | b\ntx.commit-ok\n");
+    assert_int_equal(engine_session_unacked(h->channel[0]->session), 1);
+}
+
+static void all_acked_in_a_transaction_are_none_when_none_was_delivered_yet(void **state) {
+    struct house *h = *state;
+    queue(h, "q");
+    send(h, "q", "a");
+    DO(h, TX_SELECT, tx_select);
+    house_run(h);
+    DO(h, BASIC_ACK, basic_ack, .delivery_tag = 0, .multiple = true);
+    DO(h, BASIC_GET, basic_get, .queue = Q("q"));
+    DO(h, TX_COMMIT, tx_commit);
+    house_expect(h, "tx.select-ok\nbasic.get-ok 1 '' 'q' 0 | a\ntx.commit-ok\n");
     assert_int_equal(engine_session_unacked(h->channel[0]->session), 1);
 }
 
@@ -396,9 +428,11 @@ int main(void) {
         TEST(an_expired_message_is_not_delivered),
         TEST(priorities_are_the_messages),
         TEST(a_publish_waits_until_there_is_room),
+        TEST(who_waits_for_room_keeps_nobody_else_waiting),
         TEST(a_transaction_is_done_at_commit),
         TEST(a_rollback_forgets_publishes_and_acks),
         TEST(all_acked_in_a_transaction_are_those_delivered_until_then),
+        TEST(all_acked_in_a_transaction_are_none_when_none_was_delivered_yet),
         TEST(a_commit_waits_for_room),
         TEST(transactions_and_confirms_exclude_each_other),
         TEST(in_a_transaction_what_cannot_be_done_is_told_at_once),

@@ -19,7 +19,20 @@ struct broker {
 
 // ---- the command line -----------------------------------------------------------------------------------
 
-enum { SERVER = 256, USER, PASSWORD_FILE, PASSWORD, DATA, JSON, HELP, TAGS, DESCRIPTION, VHOST, NEW_PASSWORD_FILE };
+enum {
+    SERVER = 256,
+    USER,
+    PASSWORD_FILE,
+    PASSWORD,
+    DATA,
+    JSON,
+    HELP,
+    TAGS,
+    DESCRIPTION,
+    VHOST,
+    QUEUE,
+    NEW_PASSWORD_FILE
+};
 
 static const struct option options[] = {{"server", required_argument, NULL, SERVER},
                                         {"user", required_argument, NULL, USER},
@@ -31,6 +44,7 @@ static const struct option options[] = {{"server", required_argument, NULL, SERV
                                         {"tags", required_argument, NULL, TAGS},
                                         {"description", required_argument, NULL, DESCRIPTION},
                                         {"vhost", required_argument, NULL, VHOST},
+                                        {"queue", required_argument, NULL, QUEUE},
                                         {"new-password-file", required_argument, NULL, NEW_PASSWORD_FILE},
                                         {0}};
 
@@ -44,6 +58,7 @@ static unsigned own_of(int option) {
     case TAGS: return OWN_TAGS;
     case DESCRIPTION: return OWN_DESCRIPTION;
     case VHOST: return OWN_VHOST;
+    case QUEUE: return OWN_QUEUE;
     case NEW_PASSWORD_FILE: return OWN_NEW_PASSWORD;
     default: return 0;
     }
@@ -59,6 +74,7 @@ static void take(struct broker_command *c, int option) {
     case TAGS: c->tags = optarg; break;
     case DESCRIPTION: c->description = optarg; break;
     case VHOST: c->vhost = optarg; break;
+    case QUEUE: c->queue = optarg; break;
     case NEW_PASSWORD_FILE: c->new_password_file = optarg; break;
     default: ASSERT(false);
     }

@@ -10,9 +10,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#define BROKER_WORDS_MAX 8
+#define BROKER_WORDS_MAX 64
 
-enum broker_option { OWN_TAGS = 1, OWN_DESCRIPTION = 2, OWN_VHOST = 4, OWN_NEW_PASSWORD = 8 };
+enum broker_option { OWN_TAGS = 1, OWN_DESCRIPTION = 2, OWN_VHOST = 4, OWN_NEW_PASSWORD = 8, OWN_QUEUE = 16 };
 
 struct broker_command {
     const char *name; // of the subcommand
@@ -20,7 +20,7 @@ struct broker_command {
     unsigned own;                              // options it takes, of enum broker_option
     const char *server, *user, *password_file; // whom to ask, as whom
     const char *data;                          // not NULL: nobody is asked
-    const char *tags, *description, *vhost, *new_password_file;
+    const char *tags, *description, *vhost, *queue, *new_password_file;
     bool json;
     char *words[BROKER_WORDS_MAX + 1]; // "add", "ann"; ends with NULL
     int count;

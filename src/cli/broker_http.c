@@ -52,19 +52,23 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg) {
     return buf_ok(arg) ? size * n : 0;
 }
 
-// http://host:port/api/vhosts/%2F
+// http://host:port/api/vhosts/%2F, and after a word "?" what follows it as it is
 static bool make_url(struct broker_web *w, const char *const *path, struct buf *url) {
     const char *server = w->command->server;
     size_t n = strlen(server);
     while (n > 0 && server[n - 1] == '/') n--;
     buf_add(url, server, n);
     buf_add_str(url, "/api");
-    for (; *path != NULL; path++) {
+    for (; *path != NULL && strcmp(*path, "?") != 0; path++) {
         char *safe = curl_easy_escape(w->curl, *path, (int)strlen(*path));
         if (safe == NULL) return false;
         buf_add_str(url, "/");
         buf_add_str(url, safe);
         curl_free(safe);
+    }
+    if (*path != NULL) {
+        buf_add_str(url, "?");
+        buf_add_str(url, path[1]);
     }
     buf_cstr(url);
     return buf_ok(url);
@@ -138,6 +142,10 @@ static enum err unreachable(const struct broker_command *c, CURLcode code, struc
 static void name_thing(const char *const *path, char *out, size_t size) {
     size_t n = strlen(path[0]);
     if (path[1] == NULL) snprintf(out, size, "/api/%s there: is it a management API?", path[0]);
+    else if (strcmp(path[0], "parked") == 0)
+        snprintf(out, size,
+                 path[3] == NULL || path[3][0] == '?' ? "queue %s in %s" : "such message parked by queue %s in %s",
+                 path[2], path[1]);
     else if (path[2] == NULL) snprintf(out, size, "%.*s %s", n > 1 ? (int)n - 1 : (int)n, path[0], path[1]);
     else snprintf(out, size, "such permission of %s in %s", path[2], path[1]);
 }

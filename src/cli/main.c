@@ -34,7 +34,7 @@ static const struct command commands[] = {
     {"status", "look at a running server", cli_status},
     {"check", "verify a data directory, salvage a damaged one", cli_check},
     {"bench", "measure a server", cli_bench},
-    {"parked", "events that gave up: list, show, retry, drop", cli_parked},
+    {"parked", "what gave up, and why: list, show, retry, drop", cli_parked},
     {"routes", NULL, run_routes},
 };
 

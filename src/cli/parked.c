@@ -1,10 +1,13 @@
-// barid parked: the events that gave up after their attempts; look at them, send them on again, drop them.
+// barid parked: the events that gave up after their attempts; look at them, send them on again, drop them. With --queue
+// it is about a queue of the broker: parked_queue.c.
 //
 // Works on the data directory's database itself, also while a server runs on it: the server finds an event that was
 // sent on again at its next safety check, at most 30 seconds later, or when it starts.
 #include "base/id.h"
 #include "base/loop.h"
 #include "base/time.h"
+#include "cli/cli.h"
+#include "cli/parked_help.h"
 #include "database/database.h"
 #include "outbox/outbox.h"
 
@@ -14,23 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-int cli_parked(int argc, char **argv);
-
-static const char help[] = "Usage: barid parked list            --data DIR [--json]\n"
-                           "       barid parked show NUMBER     --data DIR [--json]\n"
-                           "       barid parked retry NUMBER…   --data DIR [--json]\n"
-                           "       barid parked drop NUMBER…    --data DIR [--json]\n"
-                           "\n"
-                           "Events whose attempts to be published are spent wait here, with the reason.\n"
-                           "  list    all of them, oldest first\n"
-                           "  show    one, with its payload\n"
-                           "  retry   sends it on again, its attempts counted from zero\n"
-                           "  drop    deletes it for good\n"
-                           "\n"
-                           "  --data DIR   the server's data directory; also BARID_DATA; default ./data\n"
-                           "  --json       one JSON object a line\n"
-                           "A running server takes a retried event up within 30 seconds.\n";
 
 enum action { ACTION_LIST, ACTION_SHOW, ACTION_RETRY, ACTION_DROP };
 
@@ -193,7 +179,7 @@ static bool parse(struct parked *p, int argc, char **argv) {
         switch (c) {
         case 'd': p->data = optarg; break;
         case 'j': p->json = true; break;
-        case 'h': fputs(help, stdout); exit(0);
+        case 'h': fputs(parked_help, stdout); exit(0);
         default: return false;
         }
     }
@@ -203,6 +189,9 @@ static bool parse(struct parked *p, int argc, char **argv) {
 int cli_parked(int argc, char **argv) {
     struct parked p = {0};
     struct error e = {0};
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--queue") == 0 || strncmp(argv[i], "--queue=", 8) == 0)
+            return cli_parked_queue(argc, argv);
     p.numbers = calloc((size_t)argc + 1, sizeof *p.numbers);
     if (!p.numbers || !parse(&p, argc, argv)) {
         free(p.numbers);

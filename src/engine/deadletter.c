@@ -13,8 +13,10 @@ void entry_dead(struct engine *e, uint32_t h, enum dead_reason why) {
     struct queue *q = entry_queue(e, entry_at(e, h));
     q->expired += why == DEAD_EXPIRED;
     if (!q->options.dead_letter_exchange) {
-        if (why == DEAD_REJECTED && q->options.park) entry_park(e, h, "rejected");
-        else entry_finish(e, h, true);
+        if (why == DEAD_REJECTED && q->options.park) {
+            attempt_failed(entry_at(e, h));
+            entry_park(e, h, "rejected");
+        } else entry_finish(e, h, true);
         return;
     }
     entry_to(e, h, ENTRY_DEAD);

@@ -31,6 +31,11 @@ bool delay_of(const void *properties, uint32_t length, uint64_t *ms) {
     return n > 0;
 }
 
+// Some clients read an l as unsigned, so what fits is an I.
+static struct field negated(int64_t n) {
+    return (struct field){.type = n <= INT32_MAX ? FIELD_I32 : FIELD_I64, .integer = -n};
+}
+
 bool delay_negate(struct buf *out, struct view properties) {
     struct properties p = {0};
     struct buf headers;
@@ -41,8 +46,8 @@ bool delay_negate(struct buf *out, struct view properties) {
     struct field f;
     while (table_next(&c, &name, &f)) {
         int64_t n;
-        if (view_is(name, "x-delay") && milliseconds(&f, &n) && n > 0) table_put_integer(&headers, "x-delay", -n);
-        else table_put(&headers, name, &f);
+        if (view_is(name, "x-delay") && milliseconds(&f, &n) && n > 0) f = negated(n);
+        table_put(&headers, name, &f);
     }
     p.headers = (struct view){headers.data, (uint32_t)headers.len};
     properties_encode(out, &p);

@@ -306,6 +306,13 @@ struct parked {
 // Of every queue of that name, or of all when `queue` is NULL.
 enum err engine_parked_list(struct engine *e, const char *queue, void (*each)(void *arg, const struct parked *),
                             void *arg);
+// Of one queue, in their order, at most `limit` after the first `skip`.
+enum err engine_parked_page(struct vhost *v, const char *queue, uint64_t skip, uint32_t limit,
+                            void (*each)(void *arg, const struct parked *), void *arg);
+bool engine_parked_in(struct vhost *v, const char *queue, uint64_t id); // is it one of that queue's?
+// Every one of the queue; how many they were.
+enum err engine_parked_retry_all(struct vhost *v, const char *queue, uint64_t *count);
+enum err engine_parked_drop_all(struct vhost *v, const char *queue, uint64_t *count);
 enum err engine_parked_retry(struct engine *e, uint64_t id); // back to its queue, attempts from zero
 enum err engine_parked_drop(struct engine *e, uint64_t id);
 

@@ -228,6 +228,7 @@ void release_late(struct engine *e, const struct journal_ref *ref);
 // ---- settle.c
 void give_back(struct engine *e, uint32_t entry);        // to its old place, marked redelivered
 void give_back_failed(struct engine *e, uint32_t entry); // likewise, and an attempt where they are limited
+void attempt_failed(struct entry *x);                    // counts it
 
 // ---- claims.c
 uint32_t claim_new(struct engine *e, const uint8_t ticket[CLAIM_TICKET]);

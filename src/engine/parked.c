@@ -34,25 +34,36 @@ void entry_park(struct engine *e, uint32_t h, const char *reason) {
     if (stored_at(e, x->stored)->segment != 0) stored_drop_block(e, x->stored);
 }
 
-static void list_queue(struct engine *e, struct queue *q, void (*each)(void *arg, const struct parked *), void *arg) {
+static void tell(struct engine *e, struct queue *q, uint32_t h, struct buf *scratch,
+                 void (*each)(void *arg, const struct parked *), void *arg) {
+    struct entry *x = entry_at(e, h);
+    struct stored *s = stored_at(e, x->stored);
+    struct parking *p = parking_at(e, x->aux);
+    struct content c;
+    bool readable = stored_content(e, s, scratch, &c, NULL) == ERR_OK;
+    struct parked out = {.id = p->id,
+                         .vhost = q->vhost->name,
+                         .queue = q->name,
+                         .message_id = readable ? c.message_id : "",
+                         .reason = p->reason,
+                         .attempts = x->attempts,
+                         .parked_at_ms = p->parked_at_ms,
+                         .published_at_ms = s->published_at_ms,
+                         .body_length = s->body_length};
+    each(arg, &out);
+}
+
+static void list_queue(struct engine *e, struct queue *q, uint64_t skip, uint64_t limit,
+                       void (*each)(void *arg, const struct parked *), void *arg) {
     struct buf scratch;
     buf_init(&scratch, 2 * MESSAGE_MAX);
-    for (uint32_t h = q->parked.head; h != NONE; h = entry_at(e, h)->next) {
-        struct entry *x = entry_at(e, h);
-        struct stored *s = stored_at(e, x->stored);
-        struct parking *p = parking_at(e, x->aux);
-        struct content c;
-        bool readable = stored_content(e, s, &scratch, &c, NULL) == ERR_OK;
-        struct parked out = {.id = p->id,
-                             .vhost = q->vhost->name,
-                             .queue = q->name,
-                             .message_id = readable ? c.message_id : "",
-                             .reason = p->reason,
-                             .attempts = x->attempts,
-                             .parked_at_ms = p->parked_at_ms,
-                             .published_at_ms = s->published_at_ms,
-                             .body_length = s->body_length};
-        each(arg, &out);
+    for (uint32_t h = q->parked.head; h != NONE && limit > 0; h = entry_at(e, h)->next) {
+        if (skip > 0) {
+            skip--;
+            continue;
+        }
+        limit--;
+        tell(e, q, h, &scratch, each, arg);
     }
     buf_release(&scratch);
 }
@@ -63,10 +74,46 @@ enum err engine_parked_list(struct engine *e, const char *queue, void (*each)(vo
     bool found = !queue;
     for (uint32_t i = 0; i < e->n_queues; i++) {
         if (!e->queues[i] || (queue && strcmp(e->queues[i]->name, queue) != 0)) continue;
-        list_queue(e, e->queues[i], each, arg);
+        list_queue(e, e->queues[i], 0, UINT64_MAX, each, arg);
         found = true;
     }
     return found ? ERR_OK : ERR_NOT_FOUND;
+}
+
+enum err engine_parked_page(struct vhost *v, const char *queue, uint64_t skip, uint32_t limit,
+                            void (*each)(void *arg, const struct parked *), void *arg) {
+    struct queue *q = queue_find(v, queue);
+    if (!q) return ERR_NOT_FOUND;
+    list_queue(v->engine, q, skip, limit, each, arg);
+    return ERR_OK;
+}
+
+bool engine_parked_in(struct vhost *v, const char *queue, uint64_t id) {
+    struct engine *e = v->engine;
+    struct queue *q = queue_find(v, queue);
+    uint32_t h = index_find(&e->by_parking, index_counter(id));
+    return q && h != NONE && entry_queue(e, entry_at(e, parking_at(e, h)->entry)) == q;
+}
+
+static enum err do_all(struct vhost *v, const char *queue, enum err (*one)(struct engine *e, uint64_t id),
+                       uint64_t *count) {
+    struct engine *e = v->engine;
+    struct queue *q = queue_find(v, queue);
+    *count = 0;
+    if (!q) return ERR_NOT_FOUND;
+    for (uint32_t h; (h = q->parked.head) != NONE; ++*count) {
+        enum err err = one(e, parking_at(e, entry_at(e, h)->aux)->id);
+        if (err != ERR_OK) return err;
+    }
+    return ERR_OK;
+}
+
+enum err engine_parked_retry_all(struct vhost *v, const char *queue, uint64_t *count) {
+    return do_all(v, queue, engine_parked_retry, count);
+}
+
+enum err engine_parked_drop_all(struct vhost *v, const char *queue, uint64_t *count) {
+    return do_all(v, queue, engine_parked_drop, count);
 }
 
 enum err engine_parked_retry(struct engine *e, uint64_t id) {

@@ -105,6 +105,7 @@ static void a_delay_that_is_over_is_negated(void **state) {
     int64_t n = 0;
     assert_true(table_find(headers, "x-delay", &f) && field_integer(&f, &n));
     assert_int_equal(n, -5000);
+    assert_int_equal(f.type, FIELD_I32);
     assert_true(table_find(headers, "before", &f) && table_find(headers, "after", &f));
     uint64_t ms;
     assert_false(delay_of(b->data, (uint32_t)b->len, &ms));

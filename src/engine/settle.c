@@ -12,7 +12,7 @@ void give_back(struct engine *e, uint32_t h) {
     queue_wake(e, entry_queue(e, x));
 }
 
-static void attempt_failed(struct entry *x) {
+void attempt_failed(struct entry *x) {
     if (x->attempts < UINT16_MAX) x->attempts++;
     x->redelivered = 1;
 }

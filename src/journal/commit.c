@@ -1,8 +1,11 @@
 // The commit thread. The loop thread takes a batch from the journal and leaves it here; the thread writes and
-// syncs it and posts it back. Chores (the next segment, deleting) go the same way, behind batches.
+// syncs it and posts it back.
 //
 //   loop:    append … append │ before it blocks: begin ─┐        ┌─> end, begin the next, durable(arg)
 //   thread:                                             └ write, sync ┘
+//
+// Chores (the next segment, deleting) go the same way to a thread of their own: freeing the pages of one large file
+// takes as long as a hundred syncs, and no batch should wait for that.
 #include "journal/commit.h"
 
 #include "base/assert.h"
@@ -22,9 +25,9 @@ struct commit {
     void (*durable)(void *arg);
     void *arg;
 
-    pthread_t thread;
+    pthread_t batches, chores;
     pthread_mutex_t lock; // guards the next three
-    pthread_cond_t wake;
+    pthread_cond_t wake;  // either thread
     struct journal_batch *batch;
     struct journal_chore *chore;
     bool stop;
@@ -38,7 +41,7 @@ struct commit {
     bool closed;
 };
 
-// --- on the commit thread ---
+// --- on the two threads ---
 
 static void write_batch(struct commit *c, struct journal_batch *b) {
     struct error e = {0};
@@ -53,25 +56,31 @@ static void run_chore(struct commit *c, struct journal_chore *chore) {
     loop_post(c->loop, &c->chore_done);
 }
 
-static void *commit_main(void *arg) {
-    struct commit *c = arg;
+static struct journal_batch *await_batch(struct commit *c) {
     pthread_mutex_lock(&c->lock);
-    for (;;) {
-        struct journal_batch *b = c->batch;
-        struct journal_chore *chore = b == NULL ? c->chore : NULL;
-        if (b == NULL && chore == NULL && c->stop) break;
-        if (b == NULL && chore == NULL) {
-            pthread_cond_wait(&c->wake, &c->lock);
-            continue;
-        }
-        if (b != NULL) c->batch = NULL;
-        else c->chore = NULL;
-        pthread_mutex_unlock(&c->lock);
-        if (b != NULL) write_batch(c, b);
-        else run_chore(c, chore);
-        pthread_mutex_lock(&c->lock);
-    }
+    while (c->batch == NULL && !c->stop) pthread_cond_wait(&c->wake, &c->lock);
+    struct journal_batch *b = c->batch;
+    c->batch = NULL;
     pthread_mutex_unlock(&c->lock);
+    return b;
+}
+
+static struct journal_chore *await_chore(struct commit *c) {
+    pthread_mutex_lock(&c->lock);
+    while (c->chore == NULL && !c->stop) pthread_cond_wait(&c->wake, &c->lock);
+    struct journal_chore *chore = c->chore;
+    c->chore = NULL;
+    pthread_mutex_unlock(&c->lock);
+    return chore;
+}
+
+static void *batches_main(void *arg) {
+    for (struct journal_batch *b; (b = await_batch(arg)) != NULL;) write_batch(arg, b);
+    return NULL;
+}
+
+static void *chores_main(void *arg) {
+    for (struct journal_chore *chore; (chore = await_chore(arg)) != NULL;) run_chore(arg, chore);
     return NULL;
 }
 
@@ -81,7 +90,7 @@ static void hand_over(struct commit *c, struct journal_batch *b, struct journal_
     pthread_mutex_lock(&c->lock);
     if (b != NULL) c->batch = b;
     if (chore != NULL) c->chore = chore;
-    pthread_cond_signal(&c->wake);
+    pthread_cond_broadcast(&c->wake);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -148,14 +157,30 @@ static void before_block(struct loop_idle *i) {
     if (c->batch_out == NULL) start_chore(c);
 }
 
-static enum err start_thread(struct commit *c) {
+static bool start_thread(pthread_t *out, void *(*run)(void *), struct commit *c, const char *name) {
     sigset_t all, before;
     sigfillset(&all); // signals are the loop thread's
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&c->thread, NULL, commit_main, c);
+    int rc = pthread_create(out, NULL, run, c);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc == 0) pthread_setname_np(c->thread, "barid-journal");
-    return rc == 0 ? ERR_OK : ERR_LIMIT;
+    if (rc == 0) pthread_setname_np(*out, name);
+    return rc == 0;
+}
+
+static void stop_threads(struct commit *c, bool chores) {
+    pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    pthread_cond_broadcast(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->batches, NULL);
+    if (chores) pthread_join(c->chores, NULL);
+}
+
+static bool start_threads(struct commit *c) {
+    if (!start_thread(&c->batches, batches_main, c, "barid-journal")) return false;
+    if (start_thread(&c->chores, chores_main, c, "barid-chores")) return true;
+    stop_threads(c, false);
+    return false;
 }
 
 enum err commit_new(struct commit **out, struct loop *loop, struct journal *j, void (*durable)(void *arg), void *arg,
@@ -171,10 +196,9 @@ enum err commit_new(struct commit **out, struct loop *loop, struct journal *j, v
     c->idle.fn = before_block;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
-    enum err err = start_thread(c);
-    if (err != ERR_OK) {
+    if (!start_threads(c)) {
         commit_release(c);
-        return error_set(e, err, "cannot start the commit thread");
+        return error_set(e, ERR_LIMIT, "cannot start the commit thread");
     }
     journal_background(j, true);
     loop_before_block(loop, &c->idle);
@@ -197,11 +221,7 @@ static void write_rest(struct commit *c) {
 
 void commit_free(struct commit *c) {
     if (c == NULL) return;
-    pthread_mutex_lock(&c->lock);
-    c->stop = true;
-    pthread_cond_signal(&c->wake);
-    pthread_mutex_unlock(&c->lock);
-    pthread_join(c->thread, NULL);
+    stop_threads(c, true);
     if (c->batch_out != NULL) end_batch(c);
     if (c->chore_out != NULL) end_chore(c);
     journal_background(c->j, false);

@@ -69,6 +69,10 @@ void manage_queue_purge(struct call *c);
 void manage_queue_get(struct call *c);
 void manage_queue_actions(struct call *c);
 
+void manage_parked(struct call *c);
+void manage_parked_retry(struct call *c);
+void manage_parked_drop(struct call *c);
+
 void manage_exchanges(struct call *c);
 void manage_exchange(struct call *c);
 void manage_exchange_put(struct call *c);

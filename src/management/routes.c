@@ -28,6 +28,10 @@ static const struct manage_route table[] = {
     {"POST", "/api/queues/{vhost}/{queue}/get", manage_queue_get, 0},
     {"POST", "/api/queues/{vhost}/{queue}/actions", manage_queue_actions, 0},
 
+    {"GET", "/api/parked/{vhost}/{queue}", manage_parked, 0},
+    {"POST", "/api/parked/{vhost}/{queue}/{id}/retry", manage_parked_retry, 0},
+    {"DELETE", "/api/parked/{vhost}/{queue}/{id}", manage_parked_drop, 0},
+
     {"GET", "/api/exchanges", manage_exchanges, 0},
     {"GET", "/api/exchanges/{vhost}", manage_exchanges, 0},
     {"GET", "/api/exchanges/{vhost}/{exchange}", manage_exchange, 0},

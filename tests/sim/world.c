@@ -255,6 +255,7 @@ static void rejected(struct world *w, uint32_t number, int queue) {
     struct entry_model *x = &w->model.messages[number].in[queue];
     bool letter = queue == Q_SOURCE || queue == Q_LOSSY || queue == Q_SPIN;
     if (queue == Q_SPIN) x->twice = true; // it comes back as a letter to itself: nothing more can be said
+    if (!letter) model_attempts(x, (uint16_t)(x->attempts + 1));
     model_change(&w->model, number, queue, letter ? GONE : PARKED);
     if (queue == Q_SOURCE) dead_lettered(w, number);
 }

@@ -6,7 +6,8 @@
 struct consumer {
     struct load_worker *worker;
     uint64_t last_tag;
-    uint32_t unacked; // since the last ack
+    uint32_t unacked;   // since the last ack
+    uint32_t unflushed; // deliveries whose acks may not have left yet
 };
 
 static void acknowledge(struct consumer *c) {
@@ -23,6 +24,9 @@ static void delivered(struct consumer *c, const struct load_event *e) {
     if (!l->o->prefetch) return;
     c->last_tag = e->tag;
     if (++c->unacked >= l->o->multiple) acknowledge(c);
+    if (++c->unflushed * 4 < l->o->prefetch) return; // the broker goes on while there are messages to work on
+    c->unflushed = 0;
+    l->driver->flush(c->worker->client);
 }
 
 void *load_consume(void *worker) {
