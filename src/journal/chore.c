@@ -60,6 +60,7 @@ enum err spare_take(struct journal *j, uint32_t number, uint64_t bytes, struct s
 static bool wants_spare(struct journal *j) {
     const struct segment *s = j->current;
     if (s == NULL || j->full || s->end < s->bytes / 2) return false;
+    if (j->free_bytes < j->options.segment_bytes + j->low_water) return false; // rolling makes do with what there is
     if (pthread_mutex_trylock(&j->spare.lock) != 0) return false;
     bool none = j->spare.number == 0;
     pthread_mutex_unlock(&j->spare.lock);
@@ -222,7 +223,7 @@ void journal_chore_end(struct journal *j, struct journal_chore *c) {
         j->broken = true;
         j->broken_error = c->error;
     }
-    if (c->count > 0) space_check(j);
+    if (c->count > 0 || c->make_spare) space_check(j);
     free(c->retirees);
     c->retirees = NULL;
 }

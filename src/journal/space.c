@@ -165,8 +165,11 @@ uint32_t journal_compact_next(struct journal *j) {
 
 // --- room on the disk ---
 
+// While a segment is being made the disk may look full that is not: one that it has no room for takes all there is
+// before it is given up.
 void space_check(struct journal *j) {
     struct io_space space;
+    if (j->chore_out && j->chore.make_spare) return;
     j->space_checked_ns = io_monotonic_ns(j->io);
     j->space_checked_at = j->appended;
     if (j->io->v->space(j->io, &space) != ERR_OK) return; // keep what we knew
