@@ -272,8 +272,17 @@ void tcp_pump(struct tcp *s) {
 
 // ---- beginning
 
+// An IPv4 address that came over a socket for both is one: users know it as that.
+static void unmap(char *address) {
+    static const char mapped[] = "::ffff:";
+    size_t n = strlen(mapped);
+    if (strncmp(address, mapped, n) == 0 && strchr(address, '.') != NULL)
+        memmove(address, address + n, strlen(address + n) + 1);
+}
+
 static void address_of(const struct sockaddr_storage *a, char out[static 46], uint16_t *port) {
     uv_ip_name((const struct sockaddr *)a, out, 46);
+    unmap(out);
     *port = ntohs(a->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)a)->sin6_port
                                            : ((const struct sockaddr_in *)a)->sin_port);
 }
@@ -287,8 +296,7 @@ static bool peer_of(const uv_tcp_t *tcp, struct connection_peer *p) {
     memset(p, 0, sizeof *p);
     address_of(&there, p->peer_host, &p->peer_port);
     address_of(&here, p->host, &p->port);
-    p->loopback = strncmp(p->peer_host, "127.", 4) == 0 || strcmp(p->peer_host, "::1") == 0 ||
-                  strncmp(p->peer_host, "::ffff:127.", 11) == 0;
+    p->loopback = strncmp(p->peer_host, "127.", 4) == 0 || strcmp(p->peer_host, "::1") == 0;
     return true;
 }
 

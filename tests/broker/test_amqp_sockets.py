@@ -9,6 +9,7 @@ import time
 
 import pika
 import pytest
+import requests
 from pika.exceptions import (AMQPConnectionError, ChannelClosedByBroker, ConnectionClosedByBroker,
                              ProbableAccessDeniedError, ProbableAuthenticationError)
 
@@ -227,3 +228,13 @@ def test_draining_tells_clients_and_ends():
         silent.ended()
         silent.close()
         assert server.wait_exit() == 0
+
+
+def test_a_listener_for_ipv4_and_ipv6_names_both_as_their_users_do():
+    with Server(amqp="[::]:0", management=True, args=["--insecure-bind"]) as server:
+        for host in ("127.0.0.1", "::1"):
+            connection = pika.BlockingConnection(pika.ConnectionParameters(host, server.amqp_port))
+            seen = requests.get(f"http://127.0.0.1:{server.management_port}/api/connections", auth=("guest", "guest"),
+                                timeout=10).json()
+            assert (host, host) in [(c["peer_host"], c["host"]) for c in seen]
+            connection.close()

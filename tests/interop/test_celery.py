@@ -133,7 +133,10 @@ def test_a_worker_that_is_told_to_stop_loses_nothing():
         celery.run("burst", "one")
         celery.workers["a"].send_signal(signal.SIGTERM)
         celery.run("all_done", "one")
-        assert celery.workers["a"].wait(30) == 0
+        try:
+            assert celery.workers["a"].wait(30) == 0
+        except subprocess.TimeoutExpired as e:
+            raise AssertionError(celery.log("a")[-3000:].decode()) from e
 
 
 def test_workers_come_back_to_a_broker_that_was_killed():
