@@ -18,9 +18,9 @@
 static const char help[] =
     "Usage: barid check --data DIR [--repair] [--json]\n"
     "\n"
-    "Reads the journal of a data directory record by record, every media file against the SHA-256 in its name, and "
-    "the\n"
-    "database page by page.\n"
+    "Reads the journal of a data directory record by record, every media file and every large AMQP body against the "
+    "SHA-256 in\n"
+    "its name, and the database page by page.\n"
     "Without --repair not a byte is changed. No server may be running on the directory.\n"
     "\n"
     "  --data DIR   the server's data directory; also BARID_DATA; default ./data\n"
@@ -31,8 +31,9 @@ static const char help[] =
     "What is listed:\n"
     "  note    nothing is lost\n"
     "  torn    the end of a batch that was being written when the machine stopped; nothing in it was acknowledged\n"
-    "  lost    damage: acknowledged bytes that cannot be read any more. Media files cannot be repaired, only sent "
-    "again,\n"
+    "  lost    damage: acknowledged bytes that cannot be read any more. Media files and bodies cannot be repaired, "
+    "only "
+    "sent again,\n"
     "          and a damaged database (barid.db) only be put back from a copy, or salvaged with sqlite3's .recover\n"
     "Exit code: 0 sound or repaired, 1 damaged or not checked, 2 wrong usage.\n";
 
@@ -42,8 +43,8 @@ struct checking {
     uint64_t shown;
     json_t *findings;
     struct check_result journal;
-    struct media_result media;
-    uint64_t database_damaged; // places
+    struct media_result media, bodies; // bodies: of AMQP messages
+    uint64_t database_damaged;         // places
 };
 
 static void show(struct checking *c, const char *kind, const char *file, uint64_t offset, uint64_t bytes,
@@ -75,14 +76,15 @@ static void on_database(void *arg, const char *what) {
 }
 
 static void report_json(const struct checking *c, bool sound) {
-    json_t *o =
-        json_pack("{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I},s:O}", "sound", sound, "repaired",
-                  c->repair && c->journal.lost_ranges > 0, "journal", "segments", (json_int_t)c->journal.segments,
-                  "records", (json_int_t)c->journal.records, "record_bytes", (json_int_t)c->journal.record_bytes,
-                  "torn_bytes", (json_int_t)c->journal.torn_bytes, "lost_ranges", (json_int_t)c->journal.lost_ranges,
-                  "lost_bytes", (json_int_t)c->journal.lost_bytes, "media", "files", (json_int_t)c->media.files,
-                  "bytes", (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "database", "damaged",
-                  (json_int_t)c->database_damaged, "findings", c->findings);
+    json_t *o = json_pack(
+        "{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I},s:O}", "sound", sound, "repaired",
+        c->repair && c->journal.lost_ranges > 0, "journal", "segments", (json_int_t)c->journal.segments, "records",
+        (json_int_t)c->journal.records, "record_bytes", (json_int_t)c->journal.record_bytes, "torn_bytes",
+        (json_int_t)c->journal.torn_bytes, "lost_ranges", (json_int_t)c->journal.lost_ranges, "lost_bytes",
+        (json_int_t)c->journal.lost_bytes, "media", "files", (json_int_t)c->media.files, "bytes",
+        (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "bodies", "files",
+        (json_int_t)c->bodies.files, "bytes", (json_int_t)c->bodies.bytes, "damaged", (json_int_t)c->bodies.damaged,
+        "database", "damaged", (json_int_t)c->database_damaged, "findings", c->findings);
     json_dumpf(o, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(o);
@@ -98,6 +100,11 @@ static void report_text(const struct checking *c, bool sound) {
                (unsigned long long)j->lost_bytes, c->repair ? "given up" : "would be lost");
     printf("\nmedia:   %llu files, %llu bytes", (unsigned long long)c->media.files, (unsigned long long)c->media.bytes);
     if (c->media.damaged > 0) printf(", %llu damaged", (unsigned long long)c->media.damaged);
+    if (c->bodies.files > 0) {
+        printf("\nbodies:  %llu files, %llu bytes", (unsigned long long)c->bodies.files,
+               (unsigned long long)c->bodies.bytes);
+        if (c->bodies.damaged > 0) printf(", %llu damaged", (unsigned long long)c->bodies.damaged);
+    }
     if (c->database_damaged > 0) printf("\ndatabase: %llu damaged places", (unsigned long long)c->database_damaged);
     if (sound) puts(c->repair && j->lost_ranges > 0 ? "\nrepaired" : "\nsound");
     else puts(j->lost_ranges > 0 && !c->repair ? "\ndamaged: `barid check --repair` salvages the rest" : "\ndamaged");
@@ -116,6 +123,7 @@ static enum err check(struct checking *c, struct io *io, struct error *e) {
     enum err err = journal_check(io, "journal", c->repair, on_finding, c, &c->journal, e);
     if (err != ERR_OK && err != ERR_CORRUPT) return err;
     err = check_media(io, "media", on_media, c, &c->media, e);
+    if (err == ERR_OK) err = check_media(io, "bodies", on_media, c, &c->bodies, e);
     return err == ERR_OK ? check_database(c, e) : err;
 }
 
@@ -136,7 +144,8 @@ static int run(struct checking *c) {
         fprintf(stderr, "barid check: %s\n", e.text[0] != 0 ? e.text : err_text(err));
         return 1;
     }
-    bool sound = (c->journal.lost_ranges == 0 || c->repair) && c->media.damaged == 0 && c->database_damaged == 0;
+    bool sound = (c->journal.lost_ranges == 0 || c->repair) && c->media.damaged == 0 && c->bodies.damaged == 0 &&
+                 c->database_damaged == 0;
     if (c->json) report_json(c, sound);
     else report_text(c, sound);
     return sound ? 0 : 1;

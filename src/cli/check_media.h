@@ -1,4 +1,4 @@
-// Every media file against the SHA-256 that is its name.
+// Every file of a data store (media, or AMQP's large bodies) against the SHA-256 that is its name.
 #ifndef BARID_CLI_CHECK_MEDIA_H
 #define BARID_CLI_CHECK_MEDIA_H
 

@@ -329,6 +329,57 @@ static void test_the_same_content_twice_is_one_file(void **state) {
     tear_down(&f);
 }
 
+static void test_what_is_uploaded_again_while_it_is_removed_stays(void **state) {
+    static struct fixture f;
+    set_up(&f);
+    store(&f, "again", 5);
+    assert_int_equal(take_out(&f, f.hash), ERR_OK);
+    for (int i = 0; i < 20; i++) {
+        struct ds_writer *w = new_writer(&f, 5);
+        assert_int_equal(write_part(&f, w, "again", 5), ERR_OK);
+        ds_writer_finish(w, on_finished, &f);
+        while (!is_there(&f, f.hash)) usleep(100); // it has its name, and nobody was told yet
+        datastore_remove(f.d, f.hash, on_done, &f);
+        if (i % 2) usleep(2000); // the removal comes first, or the telling
+        wait_answers(&f, 2);
+        assert_true(is_there(&f, f.hash));
+        assert_int_equal(take_out(&f, f.hash), ERR_OK); // nothing of that lingers
+        assert_false(is_there(&f, f.hash));
+    }
+    tear_down(&f);
+}
+
+// ---- reading that checks
+
+static enum err read_all_checked(struct fixture *f, size_t n, size_t step) {
+    assert_int_equal(open_reader(f, f->hash), ERR_OK);
+    ds_reader_verify(f->reader);
+    f->err = ERR_OK;
+    for (size_t at = 0; at < n && f->err == ERR_OK; at += f->got_n) {
+        ds_reader_read(f->reader, at, step, on_read, f);
+        wait_answers(f, 1);
+    }
+    ds_reader_free(f->reader);
+    return f->err;
+}
+
+static void test_a_changed_content_is_found_before_its_end_is_given(void **state) {
+    static struct fixture f;
+    set_up(&f);
+    const size_t n = 300000;
+    store(&f, picture(n), n);
+    assert_int_equal(read_all_checked(&f, n, n), ERR_OK);
+    assert_int_equal(read_all_checked(&f, n, 7000), ERR_OK);
+    int fd = open(path_of(&f, f.hash), O_WRONLY);
+    assert_int_equal(pwrite(fd, "\0\0\0\0", 4, 1000), 4);
+    close(fd);
+    assert_int_equal(read_all_checked(&f, n, 7000), ERR_CORRUPT);
+    assert_int_equal(f.got_n, 0);
+    assert_int_equal(truncate(path_of(&f, f.hash), 100), 0);
+    assert_int_equal(read_all_checked(&f, n, n), ERR_CORRUPT);
+    tear_down(&f);
+}
+
 // ---- the sweep
 
 static void on_swept(void *arg, enum err err, uint64_t kept, uint64_t removed) {
@@ -449,6 +500,8 @@ int main(void) {
         cmocka_unit_test(test_a_reader_may_go_while_it_reads),
         cmocka_unit_test(test_removing_is_idempotent_and_does_not_break_a_reader),
         cmocka_unit_test(test_the_same_content_twice_is_one_file),
+        cmocka_unit_test(test_what_is_uploaded_again_while_it_is_removed_stays),
+        cmocka_unit_test(test_a_changed_content_is_found_before_its_end_is_given),
         cmocka_unit_test(test_the_sweep_removes_what_nobody_wants),
         cmocka_unit_test(test_one_sweep_at_a_time_and_its_answer_may_be_late),
     };

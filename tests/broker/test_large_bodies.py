@@ -1,8 +1,10 @@
 """Large bodies: never in memory as a whole, in a file while a message names them, and gone with the last one."""
 import hashlib
+import json
 import os
 import random
 import struct
+import subprocess
 import threading
 import time
 
@@ -12,7 +14,7 @@ from pika.exceptions import ChannelClosedByBroker, ChannelWrongStateError
 
 from support.disk import fill, small_disk
 from support.raw_amqp import Raw, frame, method, short
-from support.server import Server, eventually
+from support.server import Server, binary, eventually
 
 KIB, MIB = 1 << 10, 1 << 20
 LARGE = 300 * KIB
@@ -398,6 +400,18 @@ def test_a_lost_body_is_never_taken_for_one(server, channel, how):
     parked = [value for name, value in server.metrics().items() if name.startswith("barid_queue_parked") and '"q"' in name]
     assert parked == [1]
     assert "body_lost" in server.log()
+
+
+def test_check_finds_a_changed_body(server, channel):
+    body = content(LARGE)
+    publish(channel, body)
+    server.kill9()
+    command = [binary(), "check", "--data", server.data, "--json"]
+    told = json.loads(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout)
+    assert told["bodies"] == {"files": 1, "bytes": LARGE, "damaged": 0}
+    os.truncate(path_of(server, body), LARGE - 1)
+    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 1 and json.loads(ended.stdout)["bodies"]["damaged"] == 1
 
 
 # ---- a full disk
