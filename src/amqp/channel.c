@@ -348,11 +348,12 @@ static void on_visible(void *arg, enum publish_result result) {
 }
 
 // A persistent message is in its queue only when it is durable. Who publishes without confirms and then looks into the
-// queue expects to find it: the look is left where it is until then.
-static bool hold_look(struct channel *ch, uint32_t id) {
+// queue expects to find it, and so does whoever looks after the publisher has closed: what would tell is left where it
+// is until then.
+bool channel_waits(struct channel *ch, uint32_t id) {
     struct connection_core *core = core_of(ch->connection);
-    bool looks =
-        id == METHOD_BASIC_GET || id == METHOD_QUEUE_DECLARE || id == METHOD_QUEUE_PURGE || id == METHOD_QUEUE_DELETE;
+    bool looks = id == METHOD_BASIC_GET || id == METHOD_QUEUE_DECLARE || id == METHOD_QUEUE_PURGE ||
+                 id == METHOD_QUEUE_DELETE || id == METHOD_CHANNEL_CLOSE || id == METHOD_CONNECTION_CLOSE;
     if (!looks || !core->unseen) return false;
     core->unseen = false;
     if (!engine_when_durable(ch->connection->amqp->o.engine, on_visible, ch)) return false;
@@ -375,7 +376,7 @@ static bool on_method(struct channel *ch, const struct frame *f, const struct me
         return true;
     }
     if (!method_has_content(m->id)) {
-        if (hold_look(ch, m->id)) return false;
+        if (channel_waits(ch, m->id)) return false;
         channel_hold(ch);
         dispatch(ch, &(struct command){.method = m});
         channel_release(ch);

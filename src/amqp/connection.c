@@ -287,17 +287,29 @@ static void frame_error(struct connection *c, enum frame_result r, const uint8_t
     else connection_error(c, REPLY_FRAME_ERROR, 0, "unknown frame type %u on channel %u", type, channel);
 }
 
-static void on_channel_0(struct connection *c, const struct frame *f) {
+static bool close_waits(struct connection *c, uint32_t id) {
+    if (id != METHOD_CONNECTION_CLOSE || c->closing) return false;
+    for (uint32_t i = 1; i < c->n_channels; i++)
+        if (c->channels[i] && !c->channels[i]->closed) return channel_waits(c->channels[i], id);
+    return false;
+}
+
+// False: it is not taken now.
+static bool on_channel_0(struct connection *c, const struct frame *f) {
     if (f->type != FRAME_METHOD) {
         connection_error(c, REPLY_UNEXPECTED_FRAME, 0, "unexpected frame on channel 0: type %d", (int)f->type);
-        return;
+        return true;
     }
     struct method m;
     switch (method_decode(f->payload, &m)) {
-    case METHOD_DONE: on_connection(c, &m); break;
+    case METHOD_DONE:
+        if (close_waits(c, m.id)) return false;
+        on_connection(c, &m);
+        break;
     case METHOD_UNKNOWN: connection_error(c, REPLY_NOT_IMPLEMENTED, 0, "unknown method on channel 0"); break;
     case METHOD_DAMAGED: connection_error(c, REPLY_SYNTAX_ERROR, 0, "cannot decode a method on channel 0"); break;
     }
+    return true;
 }
 
 // False: it is not taken now.
@@ -307,10 +319,7 @@ static bool on_frame(struct connection *c, const struct frame *f) {
             connection_error(c, REPLY_FRAME_ERROR, 0, "a heartbeat with a channel or a payload");
         return true;
     }
-    if (f->channel == 0) {
-        on_channel_0(c, f);
-        return true;
-    }
+    if (f->channel == 0) return on_channel_0(c, f);
     if (c->closing) return true;
     if (core_of(c)->stage != STAGE_RUNNING) {
         connection_error(c, REPLY_CHANNEL_ERROR, 0, "a frame on channel %u before the connection is open", f->channel);

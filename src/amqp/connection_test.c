@@ -396,6 +396,30 @@ static void what_was_published_without_confirms_is_there_for_who_looks(void **st
     door_free(d);
 }
 
+static void a_close_is_answered_when_what_was_published_is_there(void **state) {
+    for (int all = 0; all < 2; all++) {
+        struct door *d = door_new(&plain);
+        door_open_channel(d);
+        rig_queue(d->rig, "q", (struct queue_options){.durable = true});
+        struct buf b;
+        struct queue_info q;
+        buf_init(&b, SIZE_MAX);
+        add_content(&b, "as one", NULL);
+        if (all) ADD(&b, 0, .id = METHOD_CONNECTION_CLOSE);
+        else ADD(&b, 1, .id = METHOD_CHANNEL_CLOSE);
+        size_t used = connection_input(d->c, b.data, b.len); // and the disk does nothing yet
+        assert_true(used < b.len);
+        assert_int_equal(d->c->out.len, 0);
+        door_pass(d); // now it has
+        door_feed(d, b.data + used, b.len - used);
+        HEARD(d, all ? "0 connection.close-ok" : "1 channel.close-ok");
+        assert_true(engine_queue(d->rig->vhost, "q", &q));
+        assert_int_equal(q.ready, 1);
+        buf_release(&b);
+        door_free(d);
+    }
+}
+
 static void a_delivery_unanswered_for_too_long(void **state) {
     struct door *d = door_new(&(struct amqp_options){.consumer_timeout_ms = 5000});
     door_open_channel(d);
@@ -652,6 +676,7 @@ int main(void) {
         cmocka_unit_test(both_close_a_channel),
         cmocka_unit_test(flow_cannot_be_stopped),
         cmocka_unit_test(what_was_published_without_confirms_is_there_for_who_looks),
+        cmocka_unit_test(a_close_is_answered_when_what_was_published_is_there),
         cmocka_unit_test(a_delivery_unanswered_for_too_long),
         cmocka_unit_test(heartbeats_both_ways),
         cmocka_unit_test(close_ok_is_waited_for_only_so_long),

@@ -117,10 +117,11 @@ bool sasl_amqplain(struct view response, struct view *user, struct view *passwor
 
 // ---- channel.c, as the connection sees it
 bool channel_frame(struct connection *c, const struct frame *f); // false: not taken, give it again later
-void channel_keep_content(struct connection *c);                 // what leads into the input is copied
-void channel_release_closed(struct channel *ch);                 // after channel_error: session and all
-void channel_end(struct channel *ch);                            // takes it off the connection
-void channel_flow(struct channel *ch);                           // pauses or resumes its session
+bool channel_waits(struct channel *ch, uint32_t id); // this method has to wait for what was published: it is not taken
+void channel_keep_content(struct connection *c);     // what leads into the input is copied
+void channel_release_closed(struct channel *ch);     // after channel_error: session and all
+void channel_end(struct channel *ch);                // takes it off the connection
+void channel_flow(struct channel *ch);               // pauses or resumes its session
 void channel_check_consumers(struct channel *ch, uint64_t now_ms);
 
 // The channel alone is closed, whatever the code.
