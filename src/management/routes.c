@@ -186,6 +186,7 @@ bool manage_route_find(struct call *c) {
         return fill_params(c);
     }
     if (path_known) call_fail(c, 405, "method_not_allowed", "Method Not Allowed");
+    else if (n <= 1) call_fail(c, 404, "Object Not Found", "There is no page here: the API is below /api");
     else call_fail(c, 404, "Object Not Found", "Not Found");
     return false;
 }
