@@ -30,7 +30,7 @@ struct channel_consumer {
     uint8_t tag_length;
     uint32_t arguments_length;
     uint8_t *arguments;
-    char tag[]; // NUL-terminated
+    char tag[]; // NUL-terminated, to be shown
 };
 
 // A publish as the engine takes it, and what the channel does about the answer.

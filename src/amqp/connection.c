@@ -34,7 +34,7 @@ struct connection *connection_new(struct amqp *a, const struct connection_peer *
     c->private_ = core;
     core->connection = c;
     c->amqp = a;
-    c->frame_max = a->o.frame_max;
+    c->frame_max = FRAME_EARLY_MAX;
     c->channel_max = a->o.channel_max;
     core->peer = *peer;
     core->name = name_of(peer);

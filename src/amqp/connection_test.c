@@ -235,6 +235,21 @@ static void a_stranger_is_told_nothing(void **state) {
     door_free(d);
 }
 
+static void a_stranger_is_not_listened_to_for_long(void **state) {
+    struct door *d = door_new(&plain);
+    door_feed(d, PROTOCOL_HEADER, 8);
+    HEARD(d, "0 connection.start");
+    door_feed(d, "\1\0\0\0\0\x20\0", 7); // a frame of 8 KiB may come
+    assert_false(d->c->closing);
+    connection_free(d->c);
+    door_connect(d);
+    door_feed(d, PROTOCOL_HEADER, 8);
+    HEARD(d, "0 connection.start");
+    door_feed(d, "\1\0\0\0\0\x20\1", 7);
+    assert_true(d->c->closing);
+    door_free(d);
+}
+
 static void handshake_takes_only_so_long(void **state) {
     struct door *d = door_new(&plain);
     door_feed(d, "AMQP", 4);
@@ -469,6 +484,29 @@ static void heartbeats_both_ways(void **state) {
     door_free(d);
 }
 
+// Says that `waiting` bytes wait to be written, looks each second, and tells after how many it was taken for dead.
+static int seconds_alive(struct door *d, uint64_t waiting, uint64_t taken_a_second) {
+    connection_sent(d->c, 0, waiting);
+    for (int s = 0; s < 60; s++) {
+        connection_tick(d->c, 100000 + (uint64_t)s * 1000);
+        if (connection_done(d->c)) return s;
+        waiting -= taken_a_second;
+        connection_sent(d->c, taken_a_second, waiting);
+    }
+    return 60;
+}
+
+static void who_takes_nothing_is_dead_though_it_is_not_read_from(void **state) {
+    struct door *d = door_new(&plain);
+    door_open_channel(d); // agrees on 10 s
+    assert_int_equal(seconds_alive(d, OUT_STOP + 1000, 0), 21);
+    connection_free(d->c);
+    door_connect(d);
+    door_open_channel(d);
+    assert_int_equal(seconds_alive(d, OUT_STOP + 1000, 10), 60);
+    door_free(d);
+}
+
 static void close_ok_is_waited_for_only_so_long(void **state) {
     struct door *d = door_new(&plain);
     door_open_channel(d);
@@ -668,6 +706,7 @@ int main(void) {
         cmocka_unit_test(virtual_hosts),
         cmocka_unit_test(unexpected_before_open),
         cmocka_unit_test(a_stranger_is_told_nothing),
+        cmocka_unit_test(a_stranger_is_not_listened_to_for_long),
         cmocka_unit_test(handshake_takes_only_so_long),
         cmocka_unit_test(wrong_frames),
         cmocka_unit_test(wrong_contents),
@@ -679,6 +718,7 @@ int main(void) {
         cmocka_unit_test(a_close_is_answered_when_what_was_published_is_there),
         cmocka_unit_test(a_delivery_unanswered_for_too_long),
         cmocka_unit_test(heartbeats_both_ways),
+        cmocka_unit_test(who_takes_nothing_is_dead_though_it_is_not_read_from),
         cmocka_unit_test(close_ok_is_waited_for_only_so_long),
         cmocka_unit_test(exclusive_queues_go_with_the_connection),
         cmocka_unit_test(closing_drops_all_but_close_ok),

@@ -22,6 +22,11 @@ void consumers_release(struct channel *ch) {
     map_release(&ch->basic->consumers);
 }
 
+// As the client said it: it may have a zero byte in it.
+static struct view tag_of(const struct channel_consumer *c) {
+    return (struct view){(const uint8_t *)c->tag, c->tag_length};
+}
+
 // In the channel's books, without the engine knowing. NULL: out of memory.
 static struct channel_consumer *consumer_add(struct channel *ch, struct view tag, struct view arguments) {
     struct channel_basic *b = ch->basic;
@@ -92,7 +97,7 @@ struct channel_consumer *consumer_begin(struct channel *ch, const struct basic_c
 }
 
 void consumer_begun(struct channel_consumer *c, bool no_wait) {
-    const struct method ok = {.id = METHOD_BASIC_CONSUME_OK, .basic_consume_ok = {.consumer_tag = view_of(c->tag)}};
+    const struct method ok = {.id = METHOD_BASIC_CONSUME_OK, .basic_consume_ok = {.consumer_tag = tag_of(c)}};
     if (!no_wait) channel_send(c->channel, &ok);
 }
 
@@ -148,8 +153,7 @@ static bool wants_to_know(const struct channel *ch) {
 }
 
 static struct method cancel_of(const struct channel_consumer *c) {
-    return (struct method){.id = METHOD_BASIC_CANCEL,
-                           .basic_cancel = {.consumer_tag = view_of(c->tag), .no_wait = true}};
+    return (struct method){.id = METHOD_BASIC_CANCEL, .basic_cancel = {.consumer_tag = tag_of(c), .no_wait = true}};
 }
 
 void consumer_ended(void *arg, void *consumer_arg) {
@@ -225,7 +229,7 @@ static void delivery_method(struct method *m, const struct channel_basic *b, con
         return;
     }
     m->id = METHOD_BASIC_DELIVER;
-    m->basic_deliver = (struct basic_deliver){.consumer_tag = {(const uint8_t *)c->tag, c->tag_length},
+    m->basic_deliver = (struct basic_deliver){.consumer_tag = tag_of(c),
                                               .delivery_tag = d->tag,
                                               .redelivered = d->redelivered,
                                               .exchange = view_of(d->exchange),

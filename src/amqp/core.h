@@ -26,11 +26,12 @@ enum stage {
     STAGE_DONE,    // nothing is read any more; the socket may go when `out` is written
 };
 
-#define CLOSE_OK_MS    10000
-#define SILENT_MS      3000
-#define OUT_MAX        (UINT64_C(1) << 32) // far beyond what OUT_HIGH and OUT_STOP allow
-#define OUT_STOP       (16u << 20)         // a client that does not read its answers is not asked for more
-#define TEXT_REPLY_MAX 255
+#define FRAME_EARLY_MAX 8192 // until it is agreed on: who has not logged in costs little
+#define CLOSE_OK_MS     10000
+#define SILENT_MS       3000
+#define OUT_MAX         (UINT64_C(1) << 32) // far beyond what OUT_HIGH and OUT_STOP allow
+#define OUT_STOP        (16u << 20)         // a client that does not read its answers is not asked for more
+#define TEXT_REPLY_MAX  255
 
 // How a connection came to us. Copied.
 struct connection_peer {
@@ -152,6 +153,7 @@ struct tcp;
 void tcp_pump(struct tcp *s);                  // takes what was left unread, then reads on
 void tcp_flush(struct tcp *s);                 // writes `out`
 void tcp_next_turn(struct list_node *waiting); // a new pass has begun: reads again
+void tcp_look(struct tcp *s);                  // tells the connection how much of a write under way is gone
 void tcp_close(struct tcp *s);                 // frees the connection
 
 #endif

@@ -6,6 +6,7 @@
 // What is said of ourselves in `start` is what clients branch on: they look for the product "RabbitMQ" and for the
 // capabilities, and turn their extensions on by them.
 #include "amqp/core.h"
+#include "amqp/names.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -195,7 +196,7 @@ static void on_tune_ok(struct connection *c, const struct connection_tune_ok *m)
                          "negotiated channel_max = %u is higher than the maximum allowed value (%u)", m->channel_max,
                          o->channel_max);
     if (c->closing) return;
-    if (m->frame_max != 0) c->frame_max = m->frame_max; // 0: no limit of its own
+    c->frame_max = m->frame_max != 0 ? m->frame_max : o->frame_max; // 0: no limit of its own
     if (m->channel_max != 0) c->channel_max = m->channel_max;
     c->heartbeat_s = m->heartbeat;
     core_of(c)->stage = STAGE_OPEN;
@@ -203,9 +204,12 @@ static void on_tune_ok(struct connection *c, const struct connection_tune_ok *m)
 
 static void on_open(struct connection *c, const struct connection_open *m) {
     uint32_t id = METHOD_CONNECTION_OPEN;
-    char name[256];
-    snprintf(name, sizeof name, "%.*s", (int)m->virtual_host.length, (const char *)m->virtual_host.data);
+    char name[NAME_SIZE];
     struct error e;
+    if (!name_copy(name, m->virtual_host)) {
+        connection_error(c, REPLY_SYNTAX_ERROR, id, "a name with a zero byte");
+        return;
+    }
     if (!access_vhost(c->amqp->o.access, name)) {
         connection_error(c, REPLY_NOT_ALLOWED, id, "vhost %s not found", name);
         return;

@@ -2,16 +2,18 @@
 // last noticed that bytes had come or gone, so nothing need be timed as it happens.
 //
 // A heartbeat goes out when nothing else did for half the interval. After two intervals without a byte from the client
-// it is taken for dead. While we do not read from it, its silence means nothing.
+// it is taken for dead. While we do not read from it, its silence means nothing, unless we wait for it to take what it
+// was sent and it takes nothing.
 #include "amqp/core.h"
 #include "base/log.h"
 
 #define CONSUMERS_CHECK_MAX_MS 15000
 #define OUT_KEEP               512 // a buffer that is not used is kept when it is as small as this
 
-static void note(struct connection_core *core, bool paused, uint64_t now_ms) {
-    if (core->heard_ms == 0 || core->heard_bytes != core->received_bytes || paused) core->heard_ms = now_ms;
-    if (core->spoke_ms == 0 || core->spoke_bytes != core->sent_bytes) core->spoke_ms = now_ms;
+static void note(struct connection_core *core, bool reads, uint64_t now_ms) {
+    bool sent = core->spoke_bytes != core->sent_bytes, excused = !reads && (sent || !core->out_stopped);
+    if (core->heard_ms == 0 || core->heard_bytes != core->received_bytes || excused) core->heard_ms = now_ms;
+    if (core->spoke_ms == 0 || sent) core->spoke_ms = now_ms;
     core->heard_bytes = core->received_bytes;
     core->spoke_bytes = core->sent_bytes;
 }
@@ -57,7 +59,7 @@ static void check_consumers(struct connection *c, uint64_t now_ms) {
 void connection_tick(struct connection *c, uint64_t now_ms) {
     struct connection_core *core = core_of(c);
     bool idle = core->spoke_bytes == core->sent_bytes;
-    note(core, !connection_reads(c), now_ms);
+    note(core, connection_reads(c), now_ms);
     if (past_deadline(c, now_ms)) {
         if (core->stage < STAGE_RUNNING) log_event(LOG_WARN, "amqp_handshake_timeout", "connection", core->name, NULL);
         connection_finish(c);

@@ -64,11 +64,13 @@ bool reply_to_publish(struct channel *ch, const struct publish *p) {
     const struct message *m = &p->message;
     struct channel *to = find(ch->connection->amqp, m->routing_key);
     if (!takes(to, ch)) return false;
-    const struct method deliver = {.id = METHOD_BASIC_DELIVER,
-                                   .basic_deliver = {.consumer_tag = view_of(to->basic->reply->tag),
-                                                     .delivery_tag = engine_session_take_tag(to->session),
-                                                     .exchange = view_of(m->exchange),
-                                                     .routing_key = view_of(m->routing_key)}};
+    const struct channel_consumer *consumer = to->basic->reply;
+    const struct method deliver = {
+        .id = METHOD_BASIC_DELIVER,
+        .basic_deliver = {.consumer_tag = {(const uint8_t *)consumer->tag, consumer->tag_length},
+                          .delivery_tag = engine_session_take_tag(to->session),
+                          .exchange = view_of(m->exchange),
+                          .routing_key = view_of(m->routing_key)}};
     struct view properties = {m->properties, m->properties_length};
     to->basic->delivered_no_ack++;
     to->connection->amqp->stats.delivered_no_ack++;

@@ -75,7 +75,11 @@ void amqp_wake(struct amqp *a) {
 static void on_tick(struct loop_timer *t) {
     struct server *s = LIST_ITEM(t, struct server, tick);
     uint64_t now_ms = io_monotonic_ns(s->amqp->o.io) / 1000000;
-    LIST_EACH(&s->amqp->connections, at) { connection_tick(LIST_ITEM(at, struct connection, of_amqp), now_ms); }
+    LIST_EACH(&s->amqp->connections, at) {
+        struct connection *c = LIST_ITEM(at, struct connection, of_amqp);
+        if (core_of(c)->socket) tcp_look(core_of(c)->socket);
+        connection_tick(c, now_ms);
+    }
     uploads_retry(s->amqp);
     loop_timer_start(s->amqp->o.loop, t, TICK_MS);
 }

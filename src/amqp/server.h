@@ -16,7 +16,7 @@ struct server {
     struct loop_timer tick;
     struct listener *plain, *secure;
     struct tls_context *tls;
-    uint32_t sockets; // open, and being closed
+    uint32_t sockets; // open
     // Every read of this loop goes here; what a connection leaves unread it keeps itself, in front of its next read.
     uint8_t *input;
     size_t input_size;

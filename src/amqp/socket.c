@@ -10,7 +10,7 @@
 //
 // Ending. A connection that is done gets its last bytes, then the end of our stream, and the socket goes when the
 // client has closed its own side or a while has passed: closed at once, what the client still sends would make the
-// system throw away our last words.
+// system throw away our last words. A client that takes nothing of a write under way is not waited for.
 #include "amqp/server.h"
 
 #include <limits.h>
@@ -20,6 +20,8 @@
 #define OUT_KEEP  (256u << 10)
 #define WRITE_MAX (1u << 30)
 #define LINGER_MS 2000
+#define STALL_MS  5000
+#define EARLY_MAX 8192 // bytes a read, of who has not logged in
 #define TURN      (64u << 10)
 
 struct write {
@@ -45,14 +47,15 @@ struct tcp {
     struct write *write;  // under way, NULL: none
     uv_shutdown_t shutdown;
     struct loop_timer linger;
+    bool lingers;
+    size_t left_to_write; // when we began to linger, or last looked
 };
 
 // ---- closing
 
 static void on_closed(uv_handle_t *h) {
     struct tcp *s = h->data;
-    ASSERT(s->write == NULL); // libuv ends it first
-    s->server->sockets--;
+    ASSERT(s->write == NULL); // libuv ends it first; the server may be gone
     buf_release(&s->unread);
     buf_release(&s->encrypted);
     tls_free(s->tls);
@@ -64,12 +67,27 @@ void tcp_close(struct tcp *s) {
     s->closing = true;
     loop_timer_stop(s->server->amqp->o.loop, &s->linger);
     list_remove(&s->of_waiting);
+    s->server->sockets--;
     connection_free(s->connection);
     s->connection = NULL;
     uv_close((uv_handle_t *)&s->tcp, on_closed);
 }
 
-static void on_linger(struct loop_timer *t) { tcp_close(LIST_ITEM(t, struct tcp, linger)); }
+static size_t left_to_write(const struct tcp *s) {
+    return uv_stream_get_write_queue_size((const uv_stream_t *)&s->tcp);
+}
+
+static void linger(struct tcp *s, uint64_t ms) {
+    s->lingers = true;
+    s->left_to_write = left_to_write(s);
+    loop_timer_start(s->server->amqp->o.loop, &s->linger, ms);
+}
+
+static void on_linger(struct loop_timer *t) {
+    struct tcp *s = LIST_ITEM(t, struct tcp, linger);
+    if (s->write && left_to_write(s) < s->left_to_write) linger(s, STALL_MS);
+    else tcp_close(s);
+}
 
 static void on_shutdown(uv_shutdown_t *request, int status) {
     (void)request;
@@ -79,7 +97,7 @@ static void on_shutdown(uv_shutdown_t *request, int status) {
 static void end_stream(struct tcp *s) {
     if (s->ended) return;
     s->ended = true;
-    loop_timer_start(s->server->amqp->o.loop, &s->linger, LINGER_MS);
+    linger(s, LINGER_MS);
     s->shutdown.data = s;
     if (uv_shutdown(&s->shutdown, (uv_stream_t *)&s->tcp, on_shutdown) != 0) tcp_close(s);
     else tcp_pump(s); // its end is to be seen, even if we were not reading
@@ -90,10 +108,9 @@ static void end_stream(struct tcp *s) {
 static void on_written(uv_write_t *request, int status) {
     struct write *w = LIST_ITEM(request, struct write, request);
     struct tcp *s = request->data;
-    size_t n = w->data.len;
     s->write = NULL;
     if (!s->closing && status == 0) {
-        connection_sent(s->connection, n, 0);
+        connection_sent(s->connection, core_of(s->connection)->in_flight, 0);
         if (s->connection->out.cap == 0 && w->data.cap <= OUT_KEEP) { // its memory serves again
             buf_clear(&w->data);
             w->data.max = s->connection->out.max;
@@ -116,7 +133,6 @@ static bool write_rest(struct tcp *s, struct buf *out, size_t from) {
     buf_init(out, w->data.max);
     w->request.data = s;
     uv_buf_t b = uv_buf_init((char *)w->data.data + from, (unsigned)(w->data.len - from));
-    w->data.len -= from; // only the count matters from here on
     if (uv_write(&w->request, (uv_stream_t *)&s->tcp, &b, 1, on_written) != 0) {
         buf_release(&w->data);
         free(w);
@@ -152,8 +168,18 @@ static bool encrypt_out(struct tcp *s) {
     return true;
 }
 
+void tcp_look(struct tcp *s) {
+    if (s->closing || !s->write) return;
+    uint64_t left = left_to_write(s), before = core_of(s->connection)->in_flight;
+    if (left < before) connection_sent(s->connection, before - left, left);
+}
+
 void tcp_flush(struct tcp *s) {
-    if (s->closing || s->write) return;
+    if (s->closing) return;
+    if (s->write) {
+        if (connection_done(s->connection) && !s->lingers) linger(s, STALL_MS);
+        return;
+    }
     struct buf *out = s->tls ? &s->encrypted : &s->connection->out;
     bool ok = !s->tls || encrypt_out(s);
     if (ok && (out->len > 0 || out->failed)) ok = write_out(s, out);
@@ -167,16 +193,16 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
     (void)suggested;
     struct tcp *s = h->data;
     struct server *server = s->server;
+    bool early = core_of(s->connection)->stage < STAGE_TUNE;
     if (s->tls) {
-        *out = uv_buf_init((char *)server->encrypted, ENCRYPTED_SIZE);
+        *out = uv_buf_init((char *)server->encrypted, early ? EARLY_MAX : ENCRYPTED_SIZE);
         return;
     }
-    size_t left = s->unread.len - s->unread_at;
+    size_t left = s->unread.len - s->unread_at, room = server->input_size - left;
     ASSERT(left < server->input_size);
     if (left > 0) memcpy(server->input, s->unread.data + s->unread_at, left);
-    size_t room = server->input_size - left;
     if (left < TURN && room > TURN) room = TURN; // what is larger than that grows with less copying in large parts
-    *out = uv_buf_init((char *)server->input + left, (unsigned)room);
+    *out = uv_buf_init((char *)server->input + left, (unsigned)(early && room > EARLY_MAX ? EARLY_MAX : room));
 }
 
 // Gives n bytes of the shared buffer, which begin with what was left unread.
@@ -302,7 +328,6 @@ static bool peer_of(const uv_tcp_t *tcp, struct connection_peer *p) {
 
 static void on_refused(uv_handle_t *h) {
     struct tcp *s = h->data;
-    s->server->sockets--;
     tls_free(s->tls);
     free(s);
 }
@@ -330,5 +355,8 @@ void tcp_accept(struct server *server, uv_stream_t *listener, bool with_tls) {
     s->tcp.data = s;
     server->sockets++;
     if (uv_accept(listener, (uv_stream_t *)&s->tcp) == 0 && begin(s, with_tls)) look_whether_to_read(s);
-    else uv_close((uv_handle_t *)&s->tcp, on_refused);
+    else {
+        server->sockets--;
+        uv_close((uv_handle_t *)&s->tcp, on_refused);
+    }
 }

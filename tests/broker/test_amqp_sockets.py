@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import pika
@@ -139,11 +140,10 @@ def test_connections_are_limited():
 
 
 def reopened(server, raws):
-    try:
-        raws.append(Raw(server.amqp_port).open())
-        return True
-    except (AssertionError, OSError):
-        return False
+    raw = opened(server)
+    if raw:
+        raws.append(raw)
+    return raw is not None
 
 
 def test_heartbeats_and_a_client_that_sends_none(server):
@@ -189,6 +189,66 @@ def test_a_slow_reader_costs_little_and_gets_everything(server):
             size += len(payload) if kind == 3 else 0
         raw.close()
         channel.queue_delete("slow")
+
+
+@pytest.mark.parametrize("messages", [3, 10])  # less and more than what stops us from reading
+def test_who_takes_nothing_of_what_it_is_sent_is_let_go(messages):
+    with Server(args=["--max-connections", "1"], amqp=True) as server:
+        with connect(server) as connection:
+            channel = connection.channel()
+            channel.queue_declare("large", durable=True)
+            channel.confirm_delivery()
+            for _ in range(messages):
+                channel.basic_publish("", "large", bytes(4_000_000), pika.BasicProperties(delivery_mode=2))
+        raw = eventually(lambda: opened(server, heartbeat=1), what="a place")
+        raw.send(method(1, 20, 10, short(b"")) +
+                 method(1, 60, 70, struct.pack(">H", 0) + short(b"large") + b"\0") * messages)
+        raw.expect((60, 71))
+        after = eventually(lambda: opened(server), seconds=40, what="a place for another connection")
+        after.close()
+        raw.close()
+
+
+def opened(server, **more):
+    try:
+        return Raw(server.amqp_port).open(**more)
+    except (AssertionError, OSError):
+        return None
+
+
+def test_one_that_floods_us_does_not_keep_others_waiting(server):
+    publish = (method(1, 60, 40, struct.pack(">H", 0) + short(b"amq.fanout") + short(b"") + b"\0") +
+               frame(2, 1, struct.pack(">HHQH", 60, 0, 1, 0)) + frame(3, 1, b"x")) * 50000
+    ended = threading.Event()
+    flooding = [threading.Thread(target=flood, args=(server, publish, ended)) for _ in range(3)]
+    raw = Raw(server.amqp_port).open()
+    raw.send(method(1, 20, 10, short(b"")))
+    raw.expect((20, 11))
+    for thread in flooding:
+        thread.start()
+    try:
+        times = [answered(raw) for _ in range(30)]
+    finally:
+        ended.set()
+        for thread in flooding:
+            thread.join()
+        raw.close()
+    assert sorted(times)[15] < 0.15
+
+
+def flood(server, what, ended):
+    raw = Raw(server.amqp_port).open()
+    raw.send(method(1, 20, 10, short(b"")))
+    while not ended.is_set():
+        raw.send(what)
+    raw.close()
+
+
+def answered(raw):
+    start = time.monotonic()
+    raw.send(method(1, 60, 10, struct.pack(">IH", 0, 0) + b"\0"))
+    raw.expect((60, 11))
+    return time.monotonic() - start
 
 
 def test_what_a_vanished_client_held_goes_to_others(server):
@@ -238,3 +298,11 @@ def test_a_listener_for_ipv4_and_ipv6_names_both_as_their_users_do():
                                 timeout=10).json()
             assert (host, host) in [(c["peer_host"], c["host"]) for c in seen]
             connection.close()
+
+
+def test_draining_does_not_wait_for_who_does_not_answer():
+    with Server(amqp=True) as server:
+        raw = Raw(server.amqp_port).open()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+        raw.close()
