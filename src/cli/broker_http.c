@@ -87,6 +87,8 @@ static void set_up(struct broker_web *w, const char *method, const char *url, co
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
     curl_easy_setopt(c, CURLOPT_TIMEOUT, WAIT_S);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    const char *authorities = getenv("SSL_CERT_FILE");
+    if (authorities != NULL && *authorities != '\0') curl_easy_setopt(c, CURLOPT_CAINFO, authorities);
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, answer);

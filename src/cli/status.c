@@ -44,6 +44,8 @@ static long get(const char *base, const char *path, struct buf *out) {
     snprintf(url, sizeof url, "%.*s%s", (int)n, base, path);
     CURL *c = curl_easy_init();
     if (c == NULL) return 0;
+    const char *authorities = getenv("SSL_CERT_FILE");
+    if (authorities != NULL && *authorities != '\0') curl_easy_setopt(c, CURLOPT_CAINFO, authorities);
     curl_easy_setopt(c, CURLOPT_URL, url);
     curl_easy_setopt(c, CURLOPT_TIMEOUT, WAIT_S);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);

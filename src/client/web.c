@@ -114,6 +114,8 @@ static void begin(struct web *h, const char *path) {
     curl_easy_setopt(h->curl, CURLOPT_URL, url);
     curl_easy_setopt(h->curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(h->curl, CURLOPT_NOSIGNAL, 1L);
+    const char *authorities = getenv("SSL_CERT_FILE"); // as OpenSSL's own users, the WebSocket among them, take it
+    if (authorities && *authorities) curl_easy_setopt(h->curl, CURLOPT_CAINFO, authorities);
     curl_easy_setopt(h->curl, CURLOPT_USERAGENT, "barid");
     curl_easy_setopt(h->curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
     curl_easy_setopt(h->curl, CURLOPT_ERRORBUFFER, h->why);
