@@ -355,6 +355,20 @@ def test_a_client_that_vanishes_during_an_upload(server, channel):
     assert files(server) == []
 
 
+def test_stopped_while_bodies_come_and_go(server, channel):
+    body = content(20 * MIB)
+    publish(channel, body)
+    start_upload(server, 20 * MIB, content(3 * MIB, 2))
+    slow = Raw(server.amqp_port).open()
+    slow.send(method(1, 20, 10, short(b"")) +
+              method(1, 60, 20, b"\0\0" + short(b"q") + short(b"slow") + b"\0" + b"\0\0\0\0"))
+    slow.expect((60, 60))
+    assert server.stop() == 0
+    server.start()
+    expect_files(server, body)
+    assert get(connect(server).channel(), "q", auto_ack=True)[2] == body
+
+
 def test_what_nobody_needs_is_removed_at_the_start(server, channel):
     body = content(LARGE)
     publish(channel, body)
