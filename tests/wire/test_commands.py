@@ -97,7 +97,7 @@ def test_line_ends_are_not_part_of_a_name(ch):
 
 def test_a_return_comes_before_its_confirm(ch):
     ch.call(method(1, CONFIRM_SELECT, b"\0"), CONFIRM_SELECT_OK)
-    body, props = b"nobody wants it" * 20000, properties(headers={"a": [1, "b"]}, message_id="m")
+    body, props = b"nobody wants it" * 10000, properties(headers={"a": [1, "b"]}, message_id="m")
     ch.send(publish(1, "amq.direct", "nobody", body, props, mandatory=True))
     ch.expect_exactly(method(1, RETURN, struct.pack(">H", 312) + short("NO_ROUTE") + short("amq.direct") + short("nobody")) +
                       content(1, body, props), method(1, ACK, struct.pack(">Q", 1) + b"\0"))
@@ -219,12 +219,12 @@ def test_a_consumer_tag_is_there_once(ch):
 def test_delivery_to_the_byte(ch):
     queue(ch, "bytes")
     ch.call(consume(1, "bytes", "c"), CONSUME_OK)
-    ch.send(publish(1, "", "bytes", b"x" * 300000, PERSISTENT))
+    ch.send(publish(1, "", "bytes", b"x" * 200000, PERSISTENT))
     ch.expect_exactly(method(1, DELIVER, short("c") + struct.pack(">Q", 1) + b"\0" + short("") + short("bytes")) +
-                      content(1, b"x" * 300000, PERSISTENT))
+                      content(1, b"x" * 200000, PERSISTENT))
     ch.send(reject(1, 1, requeue=True))
     ch.expect_exactly(method(1, DELIVER, short("c") + struct.pack(">Q", 2) + b"\x01" + short("") + short("bytes")) +
-                      content(1, b"x" * 300000, PERSISTENT))
+                      content(1, b"x" * 200000, PERSISTENT))
 
 
 def test_a_body_of_nothing(ch):
