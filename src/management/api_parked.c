@@ -74,10 +74,15 @@ static void settle(struct call *c, enum err (*one)(struct engine *e, uint64_t id
         call_not_found(c, "parked message");
         return;
     }
-    if (every) all(c->vhost, queue, &count);
-    else one(e, id);
+    enum err err = every ? all(c->vhost, queue, &count) : one(e, id);
     engine_flush(e);
-    call_durable(c, 204);
+    if (err == ERR_OK) {
+        call_durable(c, 204);
+        return;
+    }
+    struct error why;
+    error_set(&why, err, "%s", err_text(err));
+    call_error(c, &why);
 }
 
 void manage_parked_retry(struct call *c) { settle(c, engine_parked_retry, engine_parked_retry_all); }

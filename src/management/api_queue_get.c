@@ -20,7 +20,9 @@ struct getting {
     enum then then;
     bool base64, has_truncate, outside;
     int64_t count, truncate;
-    uint64_t bytes, left, taken, tag;
+    uint64_t bytes, left, tag;
+    uint64_t *settled; // tags of what is taken for good, if the answer can be given
+    size_t settled_count;
 };
 
 static bool read_mode(struct getting *g, const char *mode) {
@@ -106,11 +108,7 @@ static void take(struct getting *g, const char *queue, struct error *e) {
         if (!got) return;
         out_uint(&g->out, "message_count", g->left);
         out_close(&g->out, '}');
-        struct error ignored;
-        if (g->then == THEN_ACK && !g->outside) engine_settle(g->session, g->tag, false, SETTLE_ACK, NULL, &ignored);
-        else if (g->then == THEN_DROP && !g->outside)
-            engine_settle(g->session, g->tag, false, SETTLE_REJECT, NULL, &ignored);
-        else g->taken++; // given back at the end, or it would be got again
+        if (g->then != THEN_REQUEUE && !g->outside) g->settled[g->settled_count++] = g->tag;
     }
 }
 
@@ -119,11 +117,17 @@ static void on_settled(void *arg, enum publish_result result) {
     call_answer(c, 200);
 }
 
-// What was taken for good must be gone for good before anybody is told.
+// What was taken for good must be gone for good before anybody is told; what cannot be told is not taken. All else is
+// given back only now, or it would have been got again.
 static void answer(struct getting *g, const struct error *e) {
     struct call *c = g->call;
     struct error ignored;
-    if (g->taken > 0) engine_settle(g->session, 0, true, SETTLE_REQUEUE, NULL, &ignored);
+    bool told = e->code == ERR_OK && buf_ok(&c->out);
+    enum settle how = g->then == THEN_ACK ? SETTLE_ACK : SETTLE_REJECT;
+    for (size_t i = 0; told && i < g->settled_count; i++)
+        engine_settle(g->session, g->settled[i], false, how, NULL, &ignored);
+    free(g->settled);
+    engine_settle(g->session, 0, true, SETTLE_REQUEUE, NULL, &ignored);
     engine_session_free(g->session);
     engine_flush(c->management->o.engine);
     if (e->code != ERR_OK) call_error(c, e);
@@ -144,8 +148,10 @@ void manage_queue_get(struct call *c) {
         !read_wish(&g, c->json))
         return;
     const struct session_options o = {.deliver = on_delivery, .arg = &g};
-    g.session = engine_session_new(c->management->o.engine, &o);
+    g.settled = calloc((size_t)g.count + 1, sizeof *g.settled);
+    g.session = g.settled != NULL ? engine_session_new(c->management->o.engine, &o) : NULL;
     if (g.session == NULL) {
+        free(g.settled);
         error_set(&e, ERR_NOMEM, "no memory");
         call_error(c, &e);
         return;

@@ -1,9 +1,14 @@
 // Basic auth; see auth.h. A right password is remembered by access, so it costs its slow hash but now and then.
+//
+// A browser on this machine reaches what listens on loopback for every page it shows: by a form that a page sends
+// here (its Origin is not us), or under a name whose owner lets it be 127.0.0.1 (the Host is that name).
 #include "management/auth.h"
 
 #include "http/limits.h"
 #include "management/internal.h"
+#include "management/routes.h"
 
+#include <arpa/inet.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,8 +58,33 @@ static const char *read_pair(const char *header, char out[static PAIR_MAX]) {
     return colon;
 }
 
+// Is it asked for as localhost, by an address, or by a name without a dot, which nobody owns in DNS?
+static bool host_is_ours(const char *host) {
+    char name[INET6_ADDRSTRLEN];
+    struct in_addr v4;
+    if (host == NULL || host[0] == '[') return true;
+    size_t n = strcspn(host, ":");
+    if (memchr(host, '.', n) == NULL) return true;
+    if (n >= sizeof name) return false;
+    memcpy(name, host, n);
+    name[n] = '\0';
+    return inet_pton(AF_INET, name, &v4) == 1;
+}
+
+// Does a page of another server ask for a change? Without leave (CORS) it cannot read, so looking is harmless.
+static bool is_of_other_page(const struct call *c) {
+    const char *origin = call_header(c, "Origin"), *host = call_header(c, "Host");
+    if (origin == NULL || strcmp(c->route->method, "GET") == 0) return false;
+    const char *from = strstr(origin, "://");
+    return from == NULL || host == NULL || strcasecmp(from + 3, host) != 0;
+}
+
 void auth_check(struct call *c, void (*next)(struct call *c)) {
     char name[PAIR_MAX];
+    if (is_of_other_page(c)) {
+        call_fail(c, 403, "forbidden", "a page of another server may not change anything here");
+        return;
+    }
     const char *password = read_pair(call_header(c, "Authorization"), name);
     struct check *check = password != NULL ? malloc(sizeof *check) : NULL;
     if (password == NULL) {
@@ -63,8 +93,8 @@ void auth_check(struct call *c, void (*next)(struct call *c)) {
         fail(c, ERR_NOMEM);
     } else {
         *check = (struct check){.call = c, .next = next};
-        access_login(c->management->o.access, name, password, c->address, address_is_loopback(c->address), on_login,
-                     check);
+        bool local = address_is_loopback(c->address) && host_is_ours(call_header(c, "Host"));
+        access_login(c->management->o.access, name, password, c->address, local, on_login, check);
     }
     sodium_memzero(name, sizeof name);
 }

@@ -5,6 +5,7 @@
 #include "base/loop.h"
 #include "http/limits.h"
 #include "management/call.h"
+#include "management/routes.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -165,7 +166,8 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
         return c->answered ? write_answer(c) : MHD_YES;
     }
     if (*length > 0) {
-        buf_add(&c->body, data, *length);
+        // What only looks has no use for one, and some of it is open to strangers.
+        if (strcmp(c->route->method, "GET") != 0) buf_add(&c->body, data, *length);
         *length = 0;
         return buf_ok(&c->body) ? MHD_YES : MHD_NO;
     }
