@@ -299,11 +299,10 @@ void tcp_pump(struct tcp *s) {
 // ---- beginning
 
 // An IPv4 address that came over a socket for both is one: users know it as that.
-static void unmap(char *address) {
+static void unmap(char address[static 46]) {
     static const char mapped[] = "::ffff:";
     size_t n = strlen(mapped);
-    if (strncmp(address, mapped, n) == 0 && strchr(address, '.') != NULL)
-        memmove(address, address + n, strlen(address + n) + 1);
+    if (strncmp(address, mapped, n) == 0 && strchr(address, '.') != NULL) memmove(address, address + n, 46 - n);
 }
 
 static void address_of(const struct sockaddr_storage *a, char out[static 46], uint16_t *port) {

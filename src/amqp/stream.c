@@ -134,9 +134,17 @@ static void give_up(struct stream *s, enum err err) {
 
 // ---- reading
 
+// What a frame holds. A piece is whole frames, as many as fit: the body is cut as any other is.
+static size_t frame_room(const struct connection *c) { return c->frame_max - FRAME_OVERHEAD; }
+
+static size_t next_piece(const struct stream *s) {
+    size_t frame = frame_room(connection_of(s)), piece = frame < PIECE ? PIECE - PIECE % frame : PIECE;
+    return s->length - s->at < piece ? (size_t)(s->length - s->at) : piece;
+}
+
 static void send_piece(struct stream *s, const uint8_t *data, size_t n) {
     struct connection *c = connection_of(s);
-    size_t most = (c->frame_max == 0 ? UINT32_MAX : c->frame_max) - FRAME_OVERHEAD;
+    size_t most = frame_room(c);
     s->at += n;
     while (n > 0) {
         struct view part = {data, (uint32_t)(n < most ? n : most)};
@@ -193,7 +201,7 @@ void streams_pump(struct connection *c) {
         return;
     }
     s->reading = true;
-    ds_reader_read(s->reader, s->at, s->length - s->at < PIECE ? (size_t)(s->length - s->at) : PIECE, on_read, s);
+    ds_reader_read(s->reader, s->at, next_piece(s), on_read, s);
 }
 
 // ---- beginning
