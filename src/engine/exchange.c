@@ -13,6 +13,7 @@ static void options_release(struct exchange_options *o) {
     free((uint8_t *)o->arguments.data);
 }
 
+// While replaying, one of the same name may have been there before: nothing of it is kept. No binding leads yet.
 void exchange_set_options(struct exchange *x, const struct exchange_options *o) {
     struct exchange_options old = x->options;
     x->options = *o;
@@ -22,9 +23,11 @@ void exchange_set_options(struct exchange *x, const struct exchange_options *o) 
     x->options.arguments = memory_view(o->arguments);
     options_release(&old);
     x->declared = true;
-    if (o->type == EXCHANGE_TOPIC && !x->trie) x->trie = topic_trie_new();
+    topic_trie_free(x->trie);
+    recent_free(x->recent);
+    x->trie = o->type == EXCHANGE_TOPIC ? topic_trie_new() : NULL;
+    x->recent = o->dedupe_size ? recent_new(o->dedupe_size, io_random_u64(x->vhost->engine->io)) : NULL;
     if (o->glob && x->trie) topic_trie_globs(x->trie);
-    if (o->dedupe_size && !x->recent) x->recent = recent_new(o->dedupe_size, io_random_u64(x->vhost->engine->io));
 }
 
 static struct exchange *make(struct vhost *v, const char *name) {

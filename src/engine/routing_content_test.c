@@ -156,11 +156,30 @@ static void what_was_refused_is_not_remembered(void **state) {
     assert_int_equal(ready(r, "q"), 1);
 }
 
+// An exchange that was deleted and declared again otherwise is read back from both of its records.
+static void nothing_is_left_of_a_deduplicating_exchange_after_a_crash(void **state) {
+    struct rig *r = *state;
+    struct exchange_options o = {.type = EXCHANGE_FANOUT, .durable = true, .dedupe_size = 3};
+    assert_int_equal(engine_exchange_declare(r->vhost, "x", &o, &r->err), ERR_OK);
+    assert_int_equal(engine_exchange_delete(r->vhost, "x", false, &r->err), ERR_OK);
+    rig_exchange(r, "x", EXCHANGE_FANOUT);
+    rig_queue(r, "q", durable);
+    rig_bind(r, "x", "q", "");
+    rig_run(r);
+    rig_crash(r);
+    for (int i = 0; i < 2; i++) send(r, "x", "", properties_with(one("x-deduplication-header", "7", NULL), NULL));
+    rig_run(r);
+    assert_int_equal(ready(r, "q"), 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        RIG_TEST(headers_lead_before_and_after_a_crash),   RIG_TEST(the_hash_spreads_by_weight_and_stays),
-        RIG_TEST(a_hash_by_header_or_property_is_checked), RIG_TEST(a_deduplicating_exchange_routes_a_value_once),
+        RIG_TEST(headers_lead_before_and_after_a_crash),
+        RIG_TEST(the_hash_spreads_by_weight_and_stays),
+        RIG_TEST(a_hash_by_header_or_property_is_checked),
+        RIG_TEST(a_deduplicating_exchange_routes_a_value_once),
         RIG_TEST(what_was_refused_is_not_remembered),
+        RIG_TEST(nothing_is_left_of_a_deduplicating_exchange_after_a_crash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
