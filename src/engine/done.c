@@ -1,6 +1,8 @@
 // Answers: each waits until what it is about is durable.
 #include "engine/internal.h"
 
+#define NOT_WRITTEN UINT64_MAX // its place in the journal: not known yet
+
 void done_push(struct engine *e, const struct done *d) {
     if (e->n_done == e->cap_done) {
         uint32_t cap = e->cap_done ? e->cap_done * 2 : 256;
@@ -35,12 +37,19 @@ bool done_run(struct engine *e) {
     return answer_is_due(e, durable);
 }
 
-// What could not be flushed is written before anything else is: then the journal will have gone on.
+void done_written(struct engine *e) {
+    for (uint32_t i = 0; i < e->n_done; i++) {
+        struct done *d = &e->done[(e->done_head + i) % e->cap_done];
+        if (d->pos == NOT_WRITTEN) d->pos = journal_appended(e->journal);
+    }
+}
+
+// What could not be flushed may be written in pieces: where its end is, is known when the last of them is.
 bool engine_when_durable(struct engine *e, publish_done_fn *done, void *arg) {
     engine_flush(e);
-    jpos appended = journal_appended(e->journal);
-    if (!e->no_room && e->n_done == 0 && appended <= journal_durable(e->journal)) return false;
-    done_push(e, &(struct done){.pos = appended + e->no_room, .fn = done, .arg = arg, .result = PUBLISH_OK});
+    jpos end = e->no_room ? NOT_WRITTEN : journal_appended(e->journal);
+    if (e->n_done == 0 && end <= journal_durable(e->journal)) return false;
+    done_push(e, &(struct done){.pos = end, .fn = done, .arg = arg, .result = PUBLISH_OK});
     return true;
 }
 

@@ -138,6 +138,7 @@ static bool flush_dedupe(struct engine *e) {
 
 // Ids are written before the settles that make their messages go, states before settles of the same entry.
 void engine_flush(struct engine *e) {
+    bool waited = e->no_room;
     e->no_room =
         !(flush_dedupe(e) && flush_states(e) && flush_list(e, RECORD_SETTLE, e->settled, &e->n_settled, true) &&
           flush_list(e, RECORD_GONE, e->gone, &e->n_gone, false));
@@ -145,4 +146,5 @@ void engine_flush(struct engine *e) {
     for (uint32_t i = 0; i < e->n_unneeded; i++) journal_release(e->journal, &e->unneeded[i]);
     e->n_unneeded = 0;
     claims_flushed(e);
+    if (waited) done_written(e);
 }

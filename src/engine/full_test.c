@@ -128,12 +128,42 @@ static void a_consumer_that_retries_for_ever_waits_for_the_disk(void **state) {
     assert_int_equal(rig_info(r, "q").info.ready + rig_info(r, "q").info.unacked, 0);
 }
 
+// What waits for the journal may go there in pieces. Only the last of them makes the answer true.
+static void nobody_is_answered_before_all_that_waited_is_durable(void **state) {
+    enum { HELD = 400 };
+    struct rig *r = *state;
+    struct taker t = {0};
+    uint32_t delay;
+    r->journal.batch_max_bytes = 256;
+    rig_crash(r);
+    rig_queue(r, "q", durable);
+    for (int i = 0; i < HELD; i++) {
+        rig_put(r, "q", "x");
+        rig_run(r);
+    }
+    rig_take(r, &t, "q", (struct consumer_options){0});
+    rig_run(r);
+    memset(r->done, 0, sizeof r->done);
+    for (uint32_t i = 0; i < HELD / 2; i++)
+        assert_int_equal(engine_attempt(r->seen[i].session, r->seen[i].tag, &delay, NULL), ERR_OK);
+    engine_flush(r->engine); // now something waits for the disk
+    for (uint32_t i = 0; i < HELD / 2; i++)
+        assert_int_equal(engine_attempt(r->seen[i].session, r->seen[i].tag, &delay, NULL), ERR_OK);
+    for (uint32_t i = HELD / 2; i < HELD; i++) rig_settle(r, i, SETTLE_ACK, NULL);
+    assert_true(engine_when_durable(r->engine, rig_done, r));
+    for (int i = 0; i < 100 && !r->done[PUBLISH_OK]; i++) rig_sync(r);
+    assert_int_equal(r->done[PUBLISH_OK], 1);
+    rig_crash(r);
+    assert_int_equal(rig_info(r, "q").info.ready, HELD / 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         RIG_TEST(settles_wait_until_there_is_room),
         RIG_TEST(what_waited_for_room_comes_back_after_a_crash),
         RIG_TEST(dead_letters_do_not_crowd_out_acks),
         RIG_TEST(a_consumer_that_retries_for_ever_waits_for_the_disk),
+        RIG_TEST(nobody_is_answered_before_all_that_waited_is_durable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

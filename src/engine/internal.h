@@ -216,7 +216,8 @@ int64_t room_until(const struct content *c); // wall clock: when its delay in a 
 
 // ---- done.c
 void done_push(struct engine *e, const struct done *d);
-bool done_run(struct engine *e); // true: there are more
+bool done_run(struct engine *e);     // true: there are more
+void done_written(struct engine *e); // all that waited for room is in the journal
 
 // ---- flush.c: what the next flush writes
 static inline bool no_room_now(enum err code) { return code == ERR_FULL || code == ERR_BUSY; }
