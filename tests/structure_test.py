@@ -35,7 +35,7 @@ MAY_INCLUDE = {
 # Library header -> the files under src/ that may know it.
 LIBRARY_HOMES = {
     "uv.h": r"base/loop(_test)?\.c|database/.*|datastore/.*|http/.*|amqp/(server|listener|socket|tls)\w*\.[ch]|management/door\.c|client/.*|cli/.*",
-    "pcre2.h": r"access/.*",
+    "pcre2.h": r"access/.*|management/name_pattern\.c",
     "microhttpd.h": r"management/(door|call)\.c",
     "libwebsockets.h": r"http/.*|client/.*",
     "sqlite3.h": r"database/sqlite\w*\.[ch]|database/\w+_test\.c|client/store\w*\.[ch]|client/\w+_test\.c",

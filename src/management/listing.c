@@ -3,6 +3,7 @@
 
 #include "http/json_out.h"
 #include "management/call.h"
+#include "management/name_pattern.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,6 @@
 
 #define PAGE_SIZE_STANDARD 100
 #define PAGE_SIZE_MAX      500
-#define FILTER_MAX         1024
 
 // ---- parameters -----------------------------------------------------------------------------------------
 
@@ -43,12 +43,10 @@ static bool read_page(struct listing *l) {
 
 static bool read_filter(struct listing *l) {
     if (l->filter == NULL || *l->filter == '\0' || !call_flag(l->call, "use_regex")) return true;
-    if (strlen(l->filter) > FILTER_MAX || regcomp(&l->regex, l->filter, REG_EXTENDED | REG_ICASE | REG_NOSUB) != 0) {
-        call_fail(l->call, 400, "invalid_pagination_parameters", "name is not a regular expression");
-        return false;
-    }
-    l->has_regex = true;
-    return true;
+    l->pattern = name_pattern_new(l->filter);
+    if (l->pattern != NULL) return true;
+    call_fail(l->call, 400, "invalid_pagination_parameters", "name is not a regular expression");
+    return false;
 }
 
 static bool read_columns(struct columns *columns, struct call *c) {
@@ -80,7 +78,7 @@ void listing_release(struct listing *l) {
         free(l->items[i].order);
         sort_value_release(&l->items[i].value);
     }
-    if (l->has_regex) regfree(&l->regex);
+    name_pattern_free(l->pattern);
     free(l->items);
     free(l->sort);
     free(l->filter);
@@ -92,7 +90,7 @@ void listing_release(struct listing *l) {
 
 static bool passes(const struct listing *l, const char *name) {
     if (l->filter == NULL || *l->filter == '\0') return true;
-    if (l->has_regex) return regexec(&l->regex, name, 0, NULL, 0) == 0;
+    if (l->pattern != NULL) return name_pattern_matches(l->pattern, name);
     return strcasestr(name, l->filter) != NULL;
 }
 
@@ -179,7 +177,9 @@ static void answer_page(struct listing *l) {
 
 void listing_answer(struct listing *l) {
     struct call *c = l->call;
-    if (!buf_ok(&l->text) || l->failed) {
+    if (l->pattern != NULL && name_pattern_gave_up(l->pattern)) {
+        call_fail(c, 400, "invalid_pagination_parameters", "the regular expression takes too long");
+    } else if (!buf_ok(&l->text) || l->failed) {
         c->out.failed = true; // said by call_answer
         call_answer(c, 200);
     } else {

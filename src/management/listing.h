@@ -14,9 +14,8 @@
 
 #include "management/out.h"
 
-#include <regex.h>
-
 struct call;
+struct name_pattern;
 
 struct listing_item {
     size_t at, length; // of its text
@@ -33,8 +32,8 @@ struct listing {
     size_t count, room, total; // total: before the filter
     bool failed;               // no memory
     char *sort, *filter;
-    bool reverse, has_regex, paged;
-    regex_t regex;
+    struct name_pattern *pattern; // NULL: the filter is a part of the name
+    bool reverse, paged;
     int64_t page, page_size;
 };
 

@@ -1,5 +1,6 @@
 """Callers that must not get their way: web pages of others in a local browser, floods, users that are gone."""
 import socket
+import urllib.parse
 
 import pika
 import pytest
@@ -44,6 +45,15 @@ def test_metrics_take_no_body_from_strangers(server):
         assert resident() - before < 6_000  # KiB
         stranger.sendall(b"x")
         assert stranger.recv(100).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("pattern, status", [(r"(a*)*(a*)*(a*)*(a*)*\1\2\3b", 200), ("(a|aa)+[xy]", 400),
+                                             ("((a{1,200}){1,200}){1,200}", 400)])
+def test_an_expression_that_takes_forever_is_given_up(api, pattern, status):
+    """All the broker waits while a list is made."""
+    api.call("PUT", "queues", "/", "a" * 200, durable=True)
+    api.get("queues", query="?page=1&use_regex=true&name=" + urllib.parse.quote(pattern, safe=""), status=status)
+    assert api.get("queues", query="?page=1&use_regex=true&name=%5EA%7B200%7D%24")["filtered_count"] == 1
 
 
 # --- what was not told is not taken ---
