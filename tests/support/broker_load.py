@@ -16,7 +16,7 @@ from support.broker_ledger import ACKED, GIVEN_BACK, REJECTED, Ledger, Queue
 from support.management import Management
 from support.server import Server
 
-FILL = bytes(i * 7 % 251 for i in range(200_000))
+FILL = bytes(i * 7 % 251 for i in range(400_000))  # beyond --claim-bytes: large bodies take another way
 WINDOW = 300       # of a publisher: messages that are not confirmed
 OWED = 1500        # messages that nobody has seen yet: with more, nothing is published
 BATCH = 20         # publishes between two looks at the sockets
@@ -60,7 +60,7 @@ TWICE = ("q.fan2", "q.single")  # consumed from two connections
 
 def body_of(name):
     publisher, number = name
-    size = number * 2654435761 % 97 if number % 50 else number * 2654435761 % 200_000
+    size = number * 2654435761 % 97 if number % 50 else number * 2654435761 % 400_000
     return b"%d %d " % name + FILL[:size]
 
 
@@ -91,6 +91,12 @@ def routes():
     return made
 
 
+class Content:
+    def __init__(self, queue, tag, again):
+        self.queue, self.tag, self.again = queue, tag, again
+        self.left, self.body = None, []
+
+
 class Link:
     """A connection that never blocks: what is to be sent is kept, what is heard is handed to the load."""
 
@@ -101,7 +107,7 @@ class Link:
         self.socket, self.unread = raw.socket, raw.unread
         self.socket.setblocking(False)
         self.out = []
-        self.queue = self.deliver = None
+        self.contents = {}  # channel -> what is coming there: those of channels may interleave
         self.ended = False
 
     def send(self, *data):
@@ -140,24 +146,23 @@ class Link:
             if end - at < size + 8:
                 break
             if kind == amqp.BODY:
-                self._body(data[at + 7:at + 7 + size])
+                self._body(self.contents[channel], data[at + 7:at + 7 + size])
             elif kind == amqp.CONTENT_HEADER:
-                self.left, self.body = struct.unpack_from(">Q", data, at + 11)[0], []
+                self.contents[channel].left = struct.unpack_from(">Q", data, at + 11)[0]
             elif kind == amqp.METHOD and data[at + 7:at + 11] == DELIVER:
                 length = data[at + 11]
-                self.queue = data[at + 12:at + 12 + length].decode()
-                self.tag, self.again = struct.unpack_from(">Q?", data, at + 12 + length)
-                self.channel = channel
+                queue = data[at + 12:at + 12 + length].decode()
+                self.contents[channel] = Content(queue, *struct.unpack_from(">Q?", data, at + 12 + length))
             elif kind == amqp.METHOD:
                 self.heard(struct.unpack_from(">HH", data, at + 7), data[at + 11:at + 7 + size])
             at += size + 8
         self.unread = data[at:]
 
-    def _body(self, part):
-        self.body.append(part)
-        self.left -= len(part)
-        if self.left == 0:
-            self.delivered(self.queue, self.tag, self.again, b"".join(self.body))
+    def _body(self, content, part):
+        content.body.append(part)
+        content.left -= len(part)
+        if content.left == 0:
+            self.delivered(content.queue, content.tag, content.again, b"".join(content.body))
 
     def heard(self, name, arguments):
         assert name == amqp.CLOSE and self.load.stopping, f"heard {name} {arguments[:300]}"

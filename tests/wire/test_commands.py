@@ -227,6 +227,31 @@ def test_delivery_to_the_byte(ch):
                       content(1, b"x" * 200000, PERSISTENT))
 
 
+@pytest.mark.parametrize("mandatory", [False, True], ids=["delivered", "returned"])
+def test_a_body_that_is_kept_beside(ch, mandatory):
+    """Large ones (--claim-bytes) are streamed: in frames as they come, and nothing of the channel in between."""
+    queue(ch, "large")
+    ch.call(method(1, CONFIRM_SELECT, b"\0"), CONFIRM_SELECT_OK)
+    body = b"0123456789" * 100_000
+    if not mandatory:
+        ch.call(consume(1, "large", "c"), CONSUME_OK)
+    ch.send(publish(1, "", "nobody" if mandatory else "large", body, mandatory=mandatory), SYNC)
+    heard = []
+    while len(heard) < 3:
+        _, name, arguments = ch.method()
+        heard.append(name)
+        if name in (DELIVER, RETURN):
+            size = struct.unpack(">Q", ch.frame()[2][4:12])[0]
+            got = b""
+            while len(got) < size:
+                kind, _, payload = ch.frame()
+                assert kind == 3 and 0 < len(payload) <= 131072 - 8
+                got += payload
+            assert got == body
+    assert sorted(heard) == sorted([RETURN if mandatory else DELIVER, ACK, ACCESS_REQUEST_OK])
+    assert not mandatory or heard.index(RETURN) < heard.index(ACK)
+
+
 def test_a_body_of_nothing(ch):
     queue(ch, "nothing")
     ch.send(publish(1, "", "nothing", b""), get(1, "nothing", True))
