@@ -9,7 +9,15 @@
 #include "base/error.h"
 #include "wire/table.h"
 
-bool headers_match(struct view arguments, struct view headers);
+// A message's headers, made ready for many bindings: a client may fill frames with names, on both sides.
+struct headers {
+    struct view table;
+    struct header *sorted; // by name; NULL: so few that the table itself is searched
+    uint32_t n;
+};
+void headers_init(struct headers *h, struct view table); // the table must stay
+void headers_release(struct headers *h);
+bool headers_match(struct view arguments, const struct headers *h);
 // ERR_INVALID: x-match is none of the four words.
 enum err headers_match_check(struct view arguments, struct error *err);
 

@@ -34,11 +34,13 @@ static void add(struct way *w, const struct binding *b) {
 static void add_match(void *arg, void *binding) { add(arg, binding); }
 
 static void by_headers(struct way *w, struct exchange *x, const struct message *m) {
-    struct view headers = properties_headers(m->properties, m->properties_length);
+    struct headers headers;
+    headers_init(&headers, properties_headers(m->properties, m->properties_length));
     LIST_EACH(&x->bindings, at) {
         struct binding *b = LIST_ITEM(at, struct binding, of_source);
-        if (headers_match((struct view){.data = b->arguments, .length = b->arguments_length}, headers)) add(w, b);
+        if (headers_match((struct view){.data = b->arguments, .length = b->arguments_length}, &headers)) add(w, b);
     }
+    headers_release(&headers);
 }
 
 static void by_hash(struct way *w, struct exchange *x, const struct message *m) {
