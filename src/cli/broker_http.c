@@ -2,6 +2,7 @@
 #include "base/assert.h"
 #include "base/buf.h"
 #include "cli/broker.h"
+#include "cli/local_server.h"
 #include "cli/password.h"
 
 #include <curl/curl.h>
@@ -79,6 +80,7 @@ static void set_up(struct broker_web *w, const char *method, const char *url, co
     CURL *c = w->curl;
     curl_easy_reset(c);
     curl_easy_setopt(c, CURLOPT_URL, url);
+    if (server_is_local(url)) curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(c, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "cli/cli.h"
 #include "cli/config.h"
+#include "cli/local_server.h"
 #include "cli/status_queues.h"
 
 #include <curl/curl.h>
@@ -47,6 +48,7 @@ static long get(const char *base, const char *path, struct buf *out) {
     const char *authorities = getenv("SSL_CERT_FILE");
     if (authorities != NULL && *authorities != '\0') curl_easy_setopt(c, CURLOPT_CAINFO, authorities);
     curl_easy_setopt(c, CURLOPT_URL, url);
+    if (server_is_local(url)) curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(c, CURLOPT_TIMEOUT, WAIT_S);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, out);

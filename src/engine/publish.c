@@ -50,17 +50,19 @@ static bool value_of(const struct message *m, struct plan *p) {
 }
 
 // Is one like it there, or was lately? A dead letter was taken once already, so the window does not hold it off.
-static enum err is_duplicate(struct engine *e, const struct queue *q, const struct message *m, const struct origin *o,
-                             struct plan *p, bool *out, struct error *err) {
-    *out = q->present && value_of(m, p) && present_has(q->present, &p->value);
-    if (*out || !q->dedupe || !m->message_id || !m->message_id[0]) return ERR_OK;
-    *out = o->hops == 0 && dedupe_has(e, q->dedupe, m->message_id, now_ms(e));
-    if (*out || !dedupe_full(q->dedupe)) return ERR_OK;
-    return error_set(err, ERR_BUSY, "queue %s: its deduplication window is full", q->name);
+static bool is_duplicate(struct engine *e, const struct queue *q, const struct message *m, const struct origin *o,
+                         struct plan *p) {
+    if (q->present && value_of(m, p) && present_has(q->present, &p->value)) return true;
+    return q->dedupe && m->message_id && m->message_id[0] && o->hops == 0 &&
+           dedupe_has(e, q->dedupe, m->message_id, now_ms(e));
 }
 
-static enum err decide(struct engine *e, const struct message *m, const struct origin *o, struct plan *p,
-                       struct error *err) {
+// No room for its id: a window may last for days, so the publisher is told and does not wait.
+static bool window_full(const struct queue *q, const struct message *m) {
+    return q->dedupe && m->message_id && m->message_id[0] && dedupe_full(q->dedupe);
+}
+
+static void decide(struct engine *e, const struct message *m, const struct origin *o, struct plan *p) {
     *p = (struct plan){0};
     if (e->cap_verdicts < e->cap_route) {
         e->cap_verdicts = e->cap_route;
@@ -68,10 +70,8 @@ static enum err decide(struct engine *e, const struct message *m, const struct o
     }
     for (uint32_t i = 0; i < e->n_route; i++) {
         struct queue *q = e->route[i];
-        bool duplicate;
-        enum err code = is_duplicate(e, q, m, o, p, &duplicate, err);
-        if (code) return code;
-        e->verdicts[i] = duplicate ? DUPLICATE : rejects(e, q, counted_length(m)) ? REJECT : TAKE;
+        bool refused = rejects(e, q, counted_length(m)) || window_full(q, m);
+        e->verdicts[i] = is_duplicate(e, q, m, o, p) ? DUPLICATE : refused ? REJECT : TAKE;
         p->duplicates += e->verdicts[i] == DUPLICATE;
         p->rejected += e->verdicts[i] == REJECT;
         if (e->verdicts[i] != TAKE) continue;
@@ -79,7 +79,6 @@ static enum err decide(struct engine *e, const struct message *m, const struct o
         p->recorded += m->persistent && queue_recorded(q);
         p->near_head |= q->ready < NEAR_HEAD;
     }
-    return ERR_OK;
 }
 
 static uint32_t gather(const struct content *c, const uint8_t *head, struct iovec parts[6]) {
@@ -262,8 +261,8 @@ static enum err decide_and_store(struct engine *e, const struct message *m, cons
                                  const struct publishing *to, struct plan *p, jpos *pos, struct error *err) {
     struct value_key own;
     bool lifted = to->leaving && present_lift(to->leaving->present, to->leaving_seq, &own);
-    enum err code = decide(e, m, o, p, err);
-    if (code == ERR_OK && p->takes > 0) code = store(e, m, o, p, pos, err);
+    decide(e, m, o, p);
+    enum err code = p->takes > 0 ? store(e, m, o, p, pos, err) : ERR_OK;
     if (lifted) present_put_back(to->leaving->present, to->leaving_seq, &own);
     return code;
 }

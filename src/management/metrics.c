@@ -3,6 +3,7 @@
 
 #include "amqp/amqp.h"
 #include "base/io.h"
+#include "base/utf8.h"
 #include "engine/engine.h"
 
 #include <dirent.h>
@@ -92,10 +93,13 @@ static ull figure_of(const struct queue_info *q, enum figure f, int64_t now_ms) 
     return 0;
 }
 
+// A name may be any bytes; one that is not UTF-8 would make the whole page unreadable to Prometheus.
 static void label(struct buf *b, const char *name, const char *text) {
+    bool valid = utf8_valid(text, strlen(text));
     buf_printf(b, "%s=\"", name);
     for (; *text != '\0'; text++) {
-        if (*text == '\n') buf_add(b, "\\n", 2);
+        if (!valid && (*text & 0x80) != 0) buf_printf(b, "\\\\x%02X", (unsigned char)*text);
+        else if (*text == '\n') buf_add(b, "\\n", 2);
         else if (*text == '"' || *text == '\\') buf_printf(b, "\\%c", *text);
         else buf_add(b, text, 1);
     }
