@@ -4,7 +4,7 @@
 // window is over, the id goes into a DEDUPE record, so that a restart does not forget it.
 #include "engine/internal.h"
 
-#define IDS_MAX (1u << 20) // in a queue's window; beyond it publishing is refused with ERR_BUSY
+#define IDS_MAX (1u << 20) // in a queue's window; beyond it a publish is PUBLISH_REJECTED
 
 struct seen {
     uint64_t seq;

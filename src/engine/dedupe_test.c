@@ -86,6 +86,25 @@ static void each_queue_has_its_own_window(void **state) {
     assert_int_equal(r->done[PUBLISH_OK], 2);
 }
 
+// The bound of a window is an answer at once: it may last for days.
+static void a_full_window_refuses(void **state) {
+    struct rig *r = *state;
+    char id[32];
+    rig_queue(r, "q", hour);
+    for (uint32_t i = 0; i < 1u << 20; i++) {
+        snprintf(id, sizeof id, "%u", i);
+        send(r, id);
+        if (i % 4096 == 0) rig_run(r);
+    }
+    rig_run(r);
+    assert_int_equal(r->done[PUBLISH_OK], 1u << 20);
+    send(r, "one more");
+    send(r, "7");
+    rig_run(r);
+    assert_int_equal(r->done[PUBLISH_REJECTED], 1);
+    assert_int_equal(r->done[PUBLISH_DUPLICATE], 1);
+}
+
 static void windows_cost_the_disk_nothing_once_they_are_over(void **state) {
     struct rig *r = *state;
     struct taker t = {.ack = true};
@@ -110,6 +129,7 @@ int main(void) {
         RIG_TEST(the_window_outlives_the_message_and_a_crash),
         RIG_TEST(after_the_window_an_id_is_new_again),
         RIG_TEST(each_queue_has_its_own_window),
+        RIG_TEST(a_full_window_refuses),
         RIG_TEST(windows_cost_the_disk_nothing_once_they_are_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,12 @@ def test_guest_asks_when_nobody_is_named(api):
     assert api.asked == [("GET /api/users", "guest:guest", None)]
 
 
+def test_a_server_here_is_not_asked_through_a_proxy(api):
+    api.answers["GET /api/users"] = (200, [])
+    assert run(api, "user", "list", http_proxy="http://127.0.0.1:1").returncode == 0
+    assert api.asked
+
+
 @pytest.mark.parametrize("how", ["file", "environment"])
 def test_somebody_else_asks_with_a_password(api, tmp_path, how):
     api.answers["GET /api/vhosts"] = (200, [])

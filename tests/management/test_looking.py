@@ -77,6 +77,14 @@ def test_health(api, server):
     assert api.get("health", "checks", "protocol-listener", "mqtt", status=503)["protocols"] == ["amqp", "http"]
 
 
+def test_metrics_stay_readable_whatever_a_name_is(api, server):
+    made = requests.put(f"http://127.0.0.1:{server.management_port}/api/queues/%2F/odd%ff%22", json={}, auth=("guest", "guest"), timeout=20)
+    assert made.status_code == 201
+    page = requests.get(f"http://127.0.0.1:{server.management_port}/metrics", timeout=20).content
+    assert 'queue="odd\\\\xFF\\""' in page.decode("utf-8")
+    requests.delete(made.url, auth=("guest", "guest"), timeout=20)
+
+
 # --- the door ---
 
 def test_unknown_paths_and_methods(api, server):
