@@ -48,7 +48,6 @@ struct channel_basic {
     uint32_t n_consumers;
     uint32_t prefetch;        // for consumers to come
     uint32_t global_prefetch; // of all
-    uint64_t last_tag;        // of the last delivery
     bool getting;             // what is delivered now answers a basic.get, …
     bool getting_no_ack;
     uint64_t getting_left; // … and so many are left

@@ -315,8 +315,8 @@ static bool on_channel_0(struct connection *c, const struct frame *f) {
 // False: it is not taken now.
 static bool on_frame(struct connection *c, const struct frame *f) {
     if (f->type == FRAME_HEARTBEAT) {
-        if (f->channel != 0 || f->payload.length != 0)
-            connection_error(c, REPLY_FRAME_ERROR, 0, "a heartbeat with a channel or a payload");
+        if (f->channel != 0) connection_error(c, REPLY_UNEXPECTED_FRAME, 0, "a heartbeat on channel %u", f->channel);
+        else if (f->payload.length != 0) connection_error(c, REPLY_FRAME_ERROR, 0, "a heartbeat with a payload");
         return true;
     }
     if (f->channel == 0) return on_channel_0(c, f);

@@ -273,7 +273,7 @@ static void wrong_frames(void **state) {
          "0 connection.close 501 FRAME_ERROR - type 8, channel 0, size 0: invalid frame end marker"},
         {"\x09\0\0\0\0\0\0\xce", 8, "0 connection.close 501 FRAME_ERROR - unknown frame type 9 on channel 0"},
         {"\x03\0\1\0\1\0\0", 7, "0 connection.close 501 FRAME_ERROR - type 3, channel 1, {frame_too_large,65536,4088}"},
-        {"\x08\0\1\0\0\0\0\xce", 8, "0 connection.close 501 FRAME_ERROR - a heartbeat with a channel or a payload"},
+        {"\x08\0\1\0\0\0\0\xce", 8, "0 connection.close 505 UNEXPECTED_FRAME - a heartbeat on channel 1"},
         {"\x02\0\0\0\0\0\0\xce", 8, "0 connection.close 505 UNEXPECTED_FRAME - unexpected frame on channel 0: type 2"},
         {"\x02\0\1\0\0\0\0\xce", 8,
          "0 connection.close 505 UNEXPECTED_FRAME - expected method frame, got non method frame instead"},
@@ -467,7 +467,7 @@ static void heartbeats_both_ways(void **state) {
     door_open_channel(d); // agrees on 10 s
     uint64_t now = 100000;
     connection_tick(d->c, now);
-    connection_tick(d->c, now + 4900);
+    connection_tick(d->c, now + 4800);
     door_listen(d);
     HEARD(d, "");
     connection_tick(d->c, now + 5000);
@@ -477,9 +477,9 @@ static void heartbeats_both_ways(void **state) {
     assert_false(connection_done(d->c));
     door_feed(d, "\x08\0\0\0\0\0\0\xce", 8);
     connection_tick(d->c, now + 20000);
-    connection_tick(d->c, now + 40000);
+    connection_tick(d->c, now + 39999);
     assert_false(connection_done(d->c));
-    connection_tick(d->c, now + 40001);
+    connection_tick(d->c, now + 40000);
     assert_true(connection_done(d->c));
     door_free(d);
 }
@@ -499,7 +499,7 @@ static int seconds_alive(struct door *d, uint64_t waiting, uint64_t taken_a_seco
 static void who_takes_nothing_is_dead_though_it_is_not_read_from(void **state) {
     struct door *d = door_new(&plain);
     door_open_channel(d); // agrees on 10 s
-    assert_int_equal(seconds_alive(d, OUT_STOP + 1000, 0), 21);
+    assert_int_equal(seconds_alive(d, OUT_STOP + 1000, 0), 20);
     connection_free(d->c);
     door_connect(d);
     door_open_channel(d);

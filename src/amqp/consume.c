@@ -245,7 +245,6 @@ void consumer_deliver(void *arg, const struct delivery *d) {
     struct method m;
     if (d->counted && d->attempt > 1) properties = with_delivery_count(ch, d);
     delivery_method(&m, b, d, d->consumer_arg);
-    b->last_tag = d->tag;
     count_delivery(ch, d, d->consumer_arg);
     if (d->claimed) channel_send_claimed(ch, &m, properties, d->body, d->claimed_length);
     else {
@@ -266,6 +265,8 @@ void on_get(struct channel *ch, const struct basic_get *g) {
     if (!queue_name_read(ch, METHOD_BASIC_GET, queue, g->queue) ||
         !may(ch, METHOD_BASIC_GET, ACCESS_READ, "queue", queue) || !queue_there(ch, METHOD_BASIC_GET, queue, &info))
         return;
+    // Consumers were here first.
+    if (info.consumers > 0 && info.ready > 0) engine_dispatch(ch->connection->amqp->o.engine);
     b->getting = true;
     b->getting_no_ack = g->no_ack;
     enum err err = engine_get(ch->session, ch->connection->vhost, queue, g->no_ack, NULL, &got, &b->getting_left, &e);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 
 #define CONSUMERS_CHECK_MAX_MS 15000
+#define TICK_JITTER_MS         100 // a tick may come so much early, and the next is half a second away
 #define OUT_KEEP               512 // a buffer that is not used is kept when it is as small as this
 
 static void note(struct connection_core *core, bool reads, uint64_t now_ms) {
@@ -35,14 +36,17 @@ static void heartbeats(struct connection *c, uint64_t now_ms) {
     struct connection_core *core = core_of(c);
     uint64_t interval_ms = (uint64_t)c->heartbeat_s * 1000;
     if (interval_ms == 0 || core->stage < STAGE_OPEN || c->closing) return;
-    if (now_ms - core->heard_ms > 2 * interval_ms) {
+    if (now_ms - core->heard_ms >= 2 * interval_ms) {
         log_event(LOG_WARN, "amqp_heartbeats_missed", "connection", core->name, NULL);
         connection_finish(c);
         return;
     }
-    if (now_ms - core->spoke_ms < interval_ms / 2 || c->out.len + core->in_flight > 0) return;
+    if (now_ms - core->spoke_ms + TICK_JITTER_MS < interval_ms / 2 || c->out.len + core->in_flight > 0) return;
     heartbeat_encode(&c->out);
     connection_wrote(c);
+    // Already noted: else the next tick would count from then.
+    core->spoke_ms = now_ms;
+    core->spoke_bytes = core->sent_bytes + FRAME_OVERHEAD;
 }
 
 static void check_consumers(struct connection *c, uint64_t now_ms) {

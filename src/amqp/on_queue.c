@@ -29,8 +29,10 @@ static void declare_passive(struct channel *ch, const struct queue_declare *d) {
         on_reply_to_declare(ch, d, name);
         return;
     }
-    if (may_look(ch, METHOD_QUEUE_DECLARE, "queue", name) && queue_there(ch, METHOD_QUEUE_DECLARE, name, &info))
-        declared(ch, d, name, false);
+    if (!may_look(ch, METHOD_QUEUE_DECLARE, "queue", name) || !queue_there(ch, METHOD_QUEUE_DECLARE, name, &info))
+        return;
+    engine_queue_used(ch->connection->vhost, name);
+    declared(ch, d, name, false);
 }
 
 static bool new_name(struct channel *ch, const struct queue_declare *d, char name[static NAME_SIZE]) {

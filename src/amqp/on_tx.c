@@ -35,10 +35,12 @@ static void forget_first(struct channel_tx *tx) {
     kept_free(k);
 }
 
-static void forget_all(struct channel_tx *tx) {
+static void forget_all(struct channel *ch) {
+    struct channel_tx *tx = ch->tx;
     while (tx->first != NULL) forget_first(tx);
     tx->n_settles = 0;
     tx->refused = false;
+    engine_unreserve(ch->session);
 }
 
 static void too_large(struct channel *ch, uint32_t method) {
@@ -72,19 +74,19 @@ static bool settles_grow(struct channel_tx *tx) {
 
 void tx_settle(struct channel *ch, uint32_t method, uint64_t tag, bool multiple, enum settle how) {
     struct channel_tx *tx = ch->tx;
-    uint64_t last = ch->basic->last_tag;
-    if (tag > last || (tag == 0 && !multiple)) {
+    struct error e = {0};
+    uint64_t last;
+    if (engine_reserve(ch->session, tag, multiple, &last, &e) != ERR_OK) {
         channel_error(ch, REPLY_PRECONDITION_FAILED, method, "unknown delivery tag %" PRIu64, tag);
         return;
     }
-    if (last == 0) return;
+    if (last == 0) return; // there was nothing to settle
     if (tx->n_settles == tx->settles_size && !settles_grow(tx)) {
         too_large(ch, method);
         return;
     }
     // "All" are those delivered until now, not until the commit.
-    tx->settles[tx->n_settles++] =
-        (struct tx_settle){.tag = tag == 0 ? last : tag, .method = method, .multiple = multiple, .how = how};
+    tx->settles[tx->n_settles++] = (struct tx_settle){.tag = last, .method = method, .multiple = multiple, .how = how};
 }
 
 // ---- tx.commit
@@ -105,6 +107,7 @@ static bool publish_kept(struct channel *ch, bool *room) {
 
 static bool settle_kept(struct channel *ch) {
     struct channel_tx *tx = ch->tx;
+    engine_unreserve(ch->session);
     for (uint32_t i = 0; i < tx->n_settles; i++) {
         const struct tx_settle *s = &tx->settles[i];
         if (engine_session_unacked(ch->session) == 0 && s->multiple) continue;
@@ -164,7 +167,7 @@ void on_tx(struct channel *ch, const struct command *c) {
     else if (!ch->transactional) channel_error(ch, REPLY_PRECONDITION_FAILED, id, "channel is not transactional");
     else if (id == METHOD_TX_COMMIT) commit(ch);
     else {
-        forget_all(ch->tx);
+        forget_all(ch);
         channel_send(ch, &(struct method){.id = METHOD_TX_ROLLBACK_OK});
     }
 }
@@ -174,7 +177,7 @@ uint32_t tx_settles(const struct channel *ch) { return ch->tx == NULL ? 0 : ch->
 
 void channel_tx_release(struct channel *ch) {
     if (ch->tx == NULL) return;
-    forget_all(ch->tx);
+    forget_all(ch);
     free(ch->tx->settles);
     free(ch->tx);
     ch->tx = NULL;

@@ -44,9 +44,8 @@ void consumer_line_up(struct consumer *c) {
 }
 
 bool consumer_has_room(const struct consumer *c) {
-    if (c->session->paused) return false;
-    if (c->options.no_ack) return true;
-    return (c->options.prefetch == 0 || c->unacked < c->options.prefetch) && session_has_room(c->session);
+    if (c->session->paused || !session_has_room(c->session)) return false;
+    return c->options.no_ack || c->options.prefetch == 0 || c->unacked < c->options.prefetch;
 }
 
 struct consumer *consumer_next(struct queue *q) {

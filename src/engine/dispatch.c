@@ -100,6 +100,10 @@ enum err engine_get(struct session *s, struct vhost *v, const char *queue, bool 
     queue_used(e, q);
     *got = false;
     for (uint32_t h; !*got && !e->no_room && (h = next_entry(e, q)) != NONE;) {
+        if (entry_is_over(e, h)) { // its timer has not run yet
+            entry_dead(e, h, DEAD_EXPIRED);
+            continue;
+        }
         *left = q->ready - 1;
         *got = session_deliver(s, NULL, q, h, no_ack, consumer_arg);
     }

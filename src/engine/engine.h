@@ -155,6 +155,7 @@ struct queue_info {
     const struct consumer *active; // single active consumer, else NULL
 };
 bool engine_queue(struct vhost *v, const char *name, struct queue_info *out); // false: there is none
+void engine_queue_used(struct vhost *v, const char *name);                    // by somebody: its expiry begins again
 void engine_each_queue(struct engine *e, void (*each)(void *arg, const struct queue_info *q), void *arg);
 
 // ---- bindings ----------------------------------------------------------------------------------------------
@@ -286,6 +287,11 @@ enum settle { SETTLE_ACK, SETTLE_RETRY, SETTLE_REQUEUE, SETTLE_REJECT, SETTLE_PA
 // unknown tag.
 enum err engine_settle(struct session *s, uint64_t tag, bool multiple, enum settle how, const char *reason,
                        struct error *err);
+// For a transaction: those deliveries are spoken for, and unknown to engine_settle and engine_reserve until
+// engine_unreserve, which frees all that the session has reserved. *last: the highest tag among them, 0: there was
+// none.
+enum err engine_reserve(struct session *s, uint64_t tag, bool multiple, uint64_t *last, struct error *err);
+void engine_unreserve(struct session *s);
 
 // For a consumer that keeps a delivery while it waits, so that nothing behind it comes first (bus/embedded.c).
 // engine_attempt counts a failed attempt, durably, and tells how long to wait by the queue's backoff; ERR_LIMIT: the

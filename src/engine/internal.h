@@ -272,6 +272,11 @@ void dedupe_replayed(struct engine *e, struct queue *q); // after all were added
 void timers_stop(struct engine *e, uint32_t *place);
 void timers_set(struct engine *e, enum timer_kind kind, uint32_t handle, uint64_t due_ms, uint64_t expires_ms);
 bool timers_run(struct engine *e, uint32_t limit); // true: more are due
+// Its time to live is over, though its timer may not have run.
+static inline bool entry_is_over(struct engine *e, uint32_t entry) {
+    const struct entry *x = entry_at(e, entry);
+    return x->timer != 0 && e->timers.items[x->timer - 1].expires_ms <= now_ms(e);
+}
 
 // ---- replay.c, replay_topology.c, compaction.c
 enum err replay_record(void *arg, const struct journal_record *r, struct error *err);

@@ -212,6 +212,11 @@ void queue_used(struct engine *e, struct queue *q) {
     timers_set(e, TIMER_QUEUE, q->slot, now_ms(e) + q->options.expires_ms, UINT64_MAX);
 }
 
+void engine_queue_used(struct vhost *v, const char *name) {
+    struct queue *q = queue_find(v, name);
+    if (q) queue_used(v->engine, q);
+}
+
 void queue_expiry_due(struct engine *e, struct queue *q) {
     if (q->n_consumers > 0) queue_used(e, q);
     else queue_remove(e, q, true);

@@ -51,6 +51,10 @@ void session_hold(struct session *s, struct consumer *c, uint32_t h, uint64_t ta
     if (c) {
         c->unacked++;
         s->offered++;
+        if (s->prefetch != 0) { // its turn is over: session_wake begins with the others
+            list_remove(&c->node);
+            list_push_back(&s->consumers, &c->node);
+        }
     }
     entry_to(e, h, ENTRY_UNACKED);
     entry_at(e, h)->aux = s->handle;

@@ -19,6 +19,7 @@ struct held {
     uint64_t at_ms;
     struct consumer *consumer; // NULL: engine_get
     uint32_t entry;            // NONE: settled
+    bool reserved;             // spoken for: settled only after engine_unreserve
 };
 
 struct session {

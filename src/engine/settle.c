@@ -3,13 +3,16 @@
 
 void give_back(struct engine *e, uint32_t h) {
     struct entry *x = entry_at(e, h);
+    struct queue *q = entry_queue(e, x);
     x->redelivered = 1;
     entry_to(e, h, ENTRY_READY);
-    if (x->timer) { // its end may have come meanwhile
+    if (entry_is_over(e, h)) entry_dead(e, h, DEAD_EXPIRED);
+    else if (x->timer) {
         uint64_t expires = e->timers.items[x->timer - 1].expires_ms;
         timers_set(e, TIMER_ENTRY, h, expires, expires);
     }
-    queue_wake(e, entry_queue(e, x));
+    queue_limit(e, q);
+    queue_wake(e, q);
 }
 
 void attempt_failed(struct entry *x) {
@@ -99,21 +102,47 @@ static void settle_entry(struct engine *e, uint32_t h, enum settle how, const ch
 }
 
 static void settle_one(struct session *s, uint32_t at, enum settle how, const char *reason) {
-    if (s->held[at].entry == NONE) return;
+    if (s->held[at].entry == NONE || s->held[at].reserved) return;
     uint32_t h = held_take(s, at);
     if (h != NONE) settle_entry(s->engine, h, how, reason);
+}
+
+// The places of what a tag means; false: nothing that may be settled.
+static bool find_range(const struct session *s, uint64_t tag, bool multiple, uint32_t *first, uint32_t *end) {
+    bool all = multiple && tag == 0;
+    uint32_t at = all ? s->n : held_find(s, tag);
+    if (at == NONE || (!all && s->held[at].reserved)) return false;
+    *first = multiple ? s->first : at;
+    *end = all ? at : at + 1;
+    return true;
 }
 
 // What goes back goes from the last to the first, each to the very head.
 enum err engine_settle(struct session *s, uint64_t tag, bool multiple, enum settle how, const char *reason,
                        struct error *err) {
-    bool all = multiple && tag == 0, had_room = session_has_room(s);
-    uint32_t at = all ? s->n : held_find(s, tag);
-    if (at == NONE) return not_held(tag, err);
-    uint32_t first = multiple ? s->first : at, end = all ? at : at + 1;
+    uint32_t first, end;
+    if (!find_range(s, tag, multiple, &first, &end)) return not_held(tag, err);
+    // Those that had no turn for longest come first.
+    if (!session_has_room(s)) session_wake(s);
     bool backwards = how == SETTLE_REQUEUE || how == SETTLE_RETRY || how == SETTLE_RETURN;
     for (uint32_t i = 0; i < end - first; i++) settle_one(s, backwards ? end - 1 - i : first + i, how, reason);
     held_squeeze(s);
-    if (!had_room) session_wake(s);
     return ERR_OK;
+}
+
+enum err engine_reserve(struct session *s, uint64_t tag, bool multiple, uint64_t *last, struct error *err) {
+    uint32_t first, end;
+    *last = 0;
+    if (!find_range(s, tag, multiple, &first, &end)) return not_held(tag, err);
+    for (uint32_t i = first; i < end; i++) {
+        struct held *h = &s->held[i];
+        if (h->entry == NONE || h->reserved) continue;
+        h->reserved = true;
+        *last = h->tag;
+    }
+    return ERR_OK;
+}
+
+void engine_unreserve(struct session *s) {
+    for (uint32_t i = s->first; i < s->n; i++) s->held[i].reserved = false;
 }

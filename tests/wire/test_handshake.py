@@ -200,10 +200,11 @@ def test_without_heartbeats_none_come(stranger):
         stranger.frame()
 
 
-@pytest.mark.parametrize("beat", [frame(HEARTBEAT, 1, b""), frame(HEARTBEAT, 0, b"x")])
-def test_wrong_heartbeats(raw, beat):
+@pytest.mark.parametrize("beat, code, name", [(frame(HEARTBEAT, 1, b""), 505, "UNEXPECTED_FRAME"),
+                                              (frame(HEARTBEAT, 0, b"x"), 501, "FRAME_ERROR")])
+def test_wrong_heartbeats(raw, beat, code, name):
     raw.send(beat)
-    raw.refused(501, "FRAME_ERROR")
+    raw.refused(code, name)
 
 
 def test_the_capabilities_of_a_client_are_read_wherever_they_are(server):
