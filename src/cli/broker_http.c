@@ -1,8 +1,8 @@
 // Asking a running server: its management API, over libcurl.
 #include "base/assert.h"
 #include "base/buf.h"
+#include "base/local_server.h"
 #include "cli/broker.h"
-#include "cli/local_server.h"
 #include "cli/password.h"
 
 #include <curl/curl.h>

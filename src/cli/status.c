@@ -1,9 +1,9 @@
 // barid status: what a running server says of itself on /metrics: its queues as a table, fresh every second on a
 // terminal, and how far messages have come.
 #include "base/buf.h"
+#include "base/local_server.h"
 #include "cli/cli.h"
 #include "cli/config.h"
-#include "cli/local_server.h"
 #include "cli/status_queues.h"
 
 #include <curl/curl.h>

@@ -34,6 +34,11 @@ def bob(fake):
         yield terminal
 
 
+def test_a_server_here_is_not_asked_through_a_proxy(alice, bob, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    alice.ok("send", "bob", "salam")
+
+
 class Listener:
     """A running `barid listen --json`; its events, as they come."""
 

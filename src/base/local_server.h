@@ -1,6 +1,6 @@
 // A server on this machine is never asked by way of a proxy, which could not reach it and would get the password.
-#ifndef BARID_CLI_LOCAL_SERVER_H
-#define BARID_CLI_LOCAL_SERVER_H
+#ifndef BARID_BASE_LOCAL_SERVER_H
+#define BARID_BASE_LOCAL_SERVER_H
 
 #include <stdbool.h>
 #include <string.h>
