@@ -32,11 +32,11 @@ class Celery:
         self.env = {**os.environ, "BROKER": f"amqp://guest:guest@127.0.0.1:{port}//", "RESULTS": results,
                     "QUEUE_TYPE": queue_type, "NOTES": self.directory, "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def start_worker(self, name, queues="work"):
+    def start_worker(self, name, queues="work", processes=2):
         log = open(os.path.join(self.directory, name + ".log"), "wb")
         self.workers[name] = subprocess.Popen(
-            [self.python, "-m", "celery", "-A", "tasks", "worker", "-n", f"{name}@here", "-Q", queues, "--concurrency", "2",
-             "-l", "INFO"], cwd=PROJECT, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            [self.python, "-m", "celery", "-A", "tasks", "worker", "-n", f"{name}@here", "-Q", queues, "--concurrency",
+             str(processes), "-l", "INFO"], cwd=PROJECT, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True)
         log.close()
 
@@ -117,7 +117,7 @@ def test_priorities_and_topics():
     for celery in started():
         # The queues are declared by who sends first.
         celery.run("priorities")
-        celery.start_worker("a", "urgent,audit")
+        celery.start_worker("a", "urgent,audit", processes=1)  # two would race to write down what they were given
         celery.wait_ready()
         celery.run("in_order")
         celery.run("topics")
