@@ -39,7 +39,10 @@ LIBRARY_HOMES = {
     "microhttpd.h": r"management/(door|call)\.c",
     "libwebsockets.h": r"http/.*|client/.*",
     "sqlite3.h": r"database/sqlite\w*\.[ch]|database/\w+_test\.c|client/store\w*\.[ch]|client/\w+_test\.c",
-    "libpq-fe.h": r"database/postgres\w*\.[ch]",
+    "libpq-fe.h": r"database/postgres\w*\.[ch]|database/\w+_test\.c",
+    "librdkafka/rdkafka.h": r"bus/kafka\w*\.[ch]",
+    "librdkafka/rdkafka_mock.h": r"bus/kafka\w*_test\.c",
+    "amqp.h": r"bus/amqp\w*\.[ch]",
     "curl/curl.h": r"client/.*|cli/.*",
 }
 

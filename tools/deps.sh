@@ -12,14 +12,14 @@ set -euo pipefail
 build=(gcc libc6-dev make meson ninja-build pkg-config python3
     libuv1-dev libwebsockets-dev libwebsockets-evlib-uv libsqlite3-dev libjansson-dev libsodium-dev libxxhash-dev
     libpcre2-dev
-    libssl-dev libcurl4-openssl-dev libmicrohttpd-dev)
+    libssl-dev libcurl4-openssl-dev libmicrohttpd-dev libpq-dev librdkafka-dev librabbitmq-dev)
 check=(libcmocka-dev python3-pytest)
 full=(clang libclang-rt-14-dev llvm clang-tidy clang-format
     python3-websockets python3-requests python3-jsonschema python3-yaml python3-aiohttp python3-pika
-    librabbitmq-dev amqp-tools python3-venv python3-pip openssl iproute2 util-linux
+    amqp-tools postgresql postgresql-contrib pgbouncer python3-psycopg2 python3-confluent-kafka python3-venv python3-pip openssl iproute2 util-linux
     chromium chromium-driver python3-selenium)
 
-bench=(librabbitmq-dev maven openjdk-17-jre-headless erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia
+bench=(maven openjdk-17-jre-headless erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia
     erlang-os-mon erlang-parsetools erlang-public-key erlang-runtime-tools erlang-ssl erlang-syntax-tools erlang-tools
     erlang-xmerl)
 

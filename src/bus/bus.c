@@ -8,9 +8,8 @@
 #define TEXT_MAX 255
 
 enum err bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e) {
-    if (strcmp(o->url, "embedded:") != 0)
-        return error_set(e, ERR_UNSUPPORTED, "bus %s: only \"embedded:\" is supported", o->url);
-    return embedded_open(out, loop, o, e);
+    if (strcmp(o->url, "embedded:") == 0) return embedded_open(out, loop, o, e);
+    return error_set(e, ERR_UNSUPPORTED, "no such kind of bus: %s", o->url);
 }
 
 void bus_close(struct bus *b) {
@@ -38,6 +37,13 @@ enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus
 void bus_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason) {
     s->bus->v->settle(s, tag, how, reason);
 }
+
+void bus_assigned(struct bus_subscription *s, const struct bus_place *places, size_t n) {
+    ASSERT(s->bus->v->assigned);
+    s->bus->v->assigned(s, places, n);
+}
+
+bool bus_reachable(struct bus *b) { return !b->v->reachable || b->v->reachable(b); }
 
 void bus_unsubscribe(struct bus_subscription *s) { s->bus->v->unsubscribe(s); }
 

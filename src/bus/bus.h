@@ -1,4 +1,4 @@
-// The bus port: events and queues. Embedded: the barid engine and its journal; Kafka and AMQP are its twins.
+// The bus port: events and queues. Embedded: the barid engine and its journal; Kafka and AMQP 0-9-1 are its twins.
 //
 // Topics are published to; a subscription is a named group: every group gets every event, the members of a
 // group compete. Events with the same key reach a group's handler in order.
@@ -21,12 +21,27 @@ struct io;
 struct bus;
 struct bus_subscription;
 
+// A header travels with the event as it is: a Kafka header, an AMQP header of type long string. Names that begin with
+// "ce_" are the bus's own (CloudEvents binary mode).
+struct bus_header {
+    const char *name, *value;
+};
+
 struct bus_event {
     struct id event_id;
     const char *topic; // "message_send"
     const char *key;   // ordering key, e.g. the conversation id
     const void *payload;
     size_t payload_length;
+    const struct bus_header *headers;
+    size_t header_count;
+};
+
+// Where an event lies on a bus that has such places: Kafka's topic, partition and offset. partition -1: none.
+struct bus_place {
+    const char *topic;
+    int32_t partition;
+    int64_t offset;
 };
 
 struct bus_delivery {
@@ -34,10 +49,13 @@ struct bus_delivery {
     uint64_t tag;
     uint32_t attempt; // 1 for the first time
     int64_t published_at_ms;
+    struct bus_place place;
 };
 
 struct bus_options {
-    const char *url; // "embedded:" only, in this version
+    // "embedded:"; "kafka://HOST:PORT[,HOST:PORT…][?NAME=VALUE&…]" with settings of librdkafka;
+    // "amqp[s]://USER:PASSWORD@HOST:PORT/VHOST[?exchange=NAME]"
+    const char *url;
     struct io *io;   // embedded: rooted at the data directory; the journal is its journal/
     uint64_t memory_budget;
     // embedded: the engine's claim_fn, which is called for large bodies from the opening on; NULL: there are none
@@ -49,9 +67,10 @@ struct bus_options {
 enum err bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);
 void bus_close(struct bus *b); // flushes what was published
 
-// done(arg, ERR_OK) when the bus has it durably. ERR_FULL, ERR_BUSY: not taken now, nothing will be called
-// back when bus_publish itself returns an error.
-typedef void bus_done_fn(void *arg, enum err err);
+// done(arg, ERR_OK, …) when the bus has it durably. Nothing is called back when bus_publish itself returns an error.
+// ERR_FULL, ERR_BUSY, ERR_UNAVAILABLE, from either: the bus does not take anything now, the event is not to blame.
+// Anything else is about the event; `why` (never NULL, valid during the call) says it in the bus's words.
+typedef void bus_done_fn(void *arg, enum err err, const char *why);
 enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg, struct error *e);
 
 struct bus_subscribe_options {
@@ -62,10 +81,16 @@ struct bus_subscribe_options {
     // Many events of a key may be with the handlers at once, handed over in order; one that is retried may be
     // overtaken. For handlers that keep the order themselves, or whose effect carries its own (a `seq`).
     bool unordered;
+    // A bus with places asks, before it delivers from newly assigned places, from which offset on: bus_assigned answers,
+    // now or later. NULL: the bus keeps the offsets itself. After `revoked` settling what came from there does nothing.
+    void (*assigned)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
+    void (*revoked)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
 };
 typedef void bus_deliver_fn(void *arg, const struct bus_delivery *d);
 enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,
                        struct bus_subscription **out, struct error *e);
+// For each place the next offset to deliver, -1: what the bus has stored, or else its beginning.
+void bus_assigned(struct bus_subscription *s, const struct bus_place *places, size_t n);
 enum bus_settle { BUS_ACK, BUS_RETRY, BUS_PARK };
 void bus_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason);
 void bus_unsubscribe(struct bus_subscription *s); // unsettled events go back
@@ -76,6 +101,8 @@ struct bus_queue_stats {
     uint64_t ready, unacked, parked, bytes, published, delivered, acked;
     int64_t oldest_at_ms;
 };
+// Is the other side there? Always, for the embedded bus.
+bool bus_reachable(struct bus *b);
 void bus_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
 struct engine *bus_engine(struct bus *b); // the embedded engine, NULL on other buses
 

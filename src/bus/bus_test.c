@@ -84,13 +84,13 @@ static void run_until(struct rig *r, uint32_t target) {
     if (r->answered < target) loop_run(r->loop);
 }
 
-static void on_done(void *arg, enum err err) {
+static void on_done(void *arg, enum err err, const char *why) {
     struct rig *r = arg;
     r->last = err;
     progress(r);
 }
 
-static void count_only(void *arg, enum err err) {
+static void count_only(void *arg, enum err err, const char *why) {
     assert_int_equal(err, ERR_OK);
     (*(uint32_t *)arg)++;
 }

@@ -59,7 +59,8 @@ static void on_done(void *arg, enum publish_result result) {
     bus_done_fn *done = p->done;
     void *done_arg = p->arg;
     pending_free(p->bus, p);
-    if (done) done(done_arg, answer(result));
+    enum err err = answer(result);
+    if (done) done(done_arg, err, err_text(err));
 }
 
 static struct buf *encode(struct embedded *b, const struct bus_event *event, const char *id) {

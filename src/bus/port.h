@@ -10,6 +10,8 @@ struct bus_vtable {
     enum err (*subscribe)(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,
                           struct bus_subscription **out, struct error *e);
     void (*settle)(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason);
+    void (*assigned)(struct bus_subscription *s, const struct bus_place *places, size_t n); // NULL: it has no places
+    bool (*reachable)(struct bus *b);                                                       // NULL: always
     void (*unsubscribe)(struct bus_subscription *s);
     void (*each_queue)(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
     struct engine *(*engine)(struct bus *b);
@@ -24,5 +26,7 @@ struct bus_subscription {
 };
 
 enum err embedded_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);
+enum err kafka_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);
+enum err amqp_bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);
 
 #endif

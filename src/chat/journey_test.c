@@ -227,7 +227,7 @@ static void test_a_failing_mailbox_is_tried_again_then_parked(void **state) {
     assert_string_equal(seen, "created:alice accepted:alice retried retried parked");
 }
 
-static void published_again(void *arg, enum err err) {
+static void published_again(void *arg, enum err err, const char *why) {
     assert_int_equal(err, ERR_OK);
     loop_stop(((struct fixture *)arg)->loop);
 }

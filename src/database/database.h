@@ -5,6 +5,9 @@
 // fails takes back only what it did itself. Read-only units run beside them on a reading connection and see
 // everything that was committed before they were submitted.
 //
+// `run` may be called again after a rollback (PostgreSQL: a deadlock, a serialization failure, a connection lost before
+// the commit): it begins from what was asked, and overwrites whatever an earlier run left in its unit.
+//
 //   static enum err run(struct db *db, struct db_unit *u) { … db_prepare / db_bind_* / db_step … }
 //   static void done(struct db_unit *u, enum err err) { … answer … }
 //
@@ -30,21 +33,32 @@ struct db_unit {
     void (*done)(struct db_unit *u, enum err err);     // loop thread, after the commit
     bool read_only;
     bool frees_space;     // taken below the low-water mark too: what it removes outweighs what it writes
+    // Writing units of the same lane run, and are done, in the order in which they were submitted. 0: no order is
+    // needed. SQLite has one lane for all; PostgreSQL runs lanes side by side, each unit in a transaction of its own.
+    uint32_t lane;
     struct error error;   // filled by run (or by the port) when it fails
     struct db_unit *next; // private
     enum err result;      // private
 };
 
 struct database_options {
-    const char *url;          // "sqlite:PATH" (a plain path too); later "postgresql://…"
+    const char *url;          // "sqlite:PATH" (a plain path too), or "postgresql://…" as libpq understands it
     uint32_t max_pending;     // units waiting at most, 0: 65,536; beyond: ERR_BUSY
     uint32_t cache_bytes;     // page cache a connection, 0: 4 MiB
-    uint64_t low_water_bytes; // free disk space below which writing is refused, 0: 64 MiB
+    uint64_t low_water_bytes; // SQLite: free disk space below which writing is refused, 0: 64 MiB
+    uint32_t connections;     // PostgreSQL: for writing, 0: 8; a quarter as many, at least 2, for reading; 1 to listen
 };
+
+// Which kind of database a URL names: the migrations differ.
+enum database_kind { DATABASE_SQLITE, DATABASE_POSTGRES };
+enum database_kind database_kind(const char *url);
+enum database_kind database_kind_of(const struct database *d);
 
 // The name of the database in a data directory, so that server and tools agree.
 #define DATABASE_FILE "barid.db"
 
+// A hundred of numbers is a component: 1… outbox and inbox, 101… what only the server needs. "Newer than the program" is
+// judged within the components the program names, so that `barid relay` works beside a newer server's tables.
 struct migration {
     uint32_t number;
     const char *name;
@@ -66,6 +80,30 @@ enum err database_submit(struct database *d, struct db_unit *u);
 // and wants it for itself: ERR_BUSY while a server runs. ERR_NOT_FOUND when there is none.
 typedef void database_finding_fn(void *arg, const char *what);
 enum err database_check(const char *url, database_finding_fn *each, void *arg, struct error *e);
+
+// Applies what is missing, and tells each that was applied; for `barid migrate`. Needs no loop. PostgreSQL: under an
+// advisory lock, so that any number of programs may start at once.
+typedef void database_migrated_fn(void *arg, uint32_t number, const char *name);
+enum err database_migrate(const char *url, const struct migration *migrations, database_migrated_fn *each, void *arg,
+                          struct error *e);
+
+// ---- notices: PostgreSQL's LISTEN and NOTIFY --------------------------------------------------------------------
+// On SQLite nobody else writes: listening does nothing, and neither does db_notify.
+
+// On the loop thread. `payload` NULL: something may have been missed (just connected, or connected again), so look for
+// yourself. The channel is a plain identifier.
+typedef void database_notice_fn(void *arg, const char *payload);
+enum err database_listen(struct database *d, const char *channel, database_notice_fn *fn, void *arg, struct error *e);
+void database_unlisten(struct database *d, const char *channel, database_notice_fn *fn, void *arg);
+
+// Do notices come through? After every connect a probe is sent through an ordinary connection and waited for (2 s).
+enum database_notices {
+    NOTICES_NONE,   // SQLite
+    NOTICES_ARRIVE,
+    NOTICES_LOST,   // a pooler swallows them: whoever waits for notices must look by itself, say every second
+    NOTICES_AWAY,   // the listening connection is down, or the probe is still under way
+};
+enum database_notices database_notices(const struct database *d);
 
 // Moves the low-water mark of the options.
 void database_low_water(struct database *d, uint64_t bytes);
@@ -94,6 +132,17 @@ void db_bind_text_n(struct db_stmt *s, int index, const char *text, size_t n); /
 void db_bind_blob(struct db_stmt *s, int index, const void *data, size_t n);
 void db_bind_id(struct db_stmt *s, int index, const struct id *id);
 void db_bind_null(struct db_stmt *s, int index);
+// PostgreSQL only, for statements on many rows: bigint[], text[], bytea[]. NULL elements of texts and blobs are null.
+void db_bind_ints(struct db_stmt *s, int index, const int64_t *v, size_t n);
+void db_bind_texts(struct db_stmt *s, int index, const char *const *texts, size_t n);
+struct db_bytes {
+    const void *data;
+    size_t n;
+};
+void db_bind_blobs(struct db_stmt *s, int index, const struct db_bytes *v, size_t n);
+enum database_kind db_kind(const struct db *db);
+// In the unit's transaction: delivered to who listens, in any process, once it is committed.
+enum err db_notify(struct db *db, const char *channel, const char *payload);
 
 enum db_row { DB_ROW = 1, DB_DONE = 0 };
 // DB_ROW, DB_DONE, or minus an enum err: -ERR_CONFLICT for a violated constraint, -ERR_FULL, -ERR_DATABASE …

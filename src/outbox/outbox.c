@@ -135,7 +135,7 @@ static void again_after_away(struct row *r, enum err err) {
     key_turn(r->key, true);
 }
 
-static void bus_answered(void *arg, enum err err) {
+static void bus_answered(void *arg, enum err err, const char *why) {
     struct row *r = arg;
     struct outbox *o = r->o;
     ASSERT(r->state == ROW_IN_FLIGHT);
@@ -149,7 +149,7 @@ static void bus_answered(void *arg, enum err err) {
     } else if (means_away(err)) {
         again_after_away(r, err);
     } else {
-        refused(r, err_text(err));
+        refused(r, why);
     }
     outbox_pump(o);
 }

@@ -51,7 +51,7 @@ static void give_answers(struct loop_timer *t) {
     struct bus *b = (struct bus *)((char *)t - offsetof(struct bus, answer_timer));
     while (b->answered < b->answers_n && !b->silent) {
         struct answer a = b->answers[b->answered++];
-        a.done(a.arg, a.err);
+        a.done(a.arg, a.err, err_text(a.err));
     }
 }
 

@@ -1,0 +1,151 @@
+-- Outbox and inbox in an application's own database (docs/outbox.md). Everything is in the schema barid, which the
+-- migration has made and put in front of the search path.
+--
+--   application ── barid.publish() in its own transaction ──> outbox ──> barid relay ──> Kafka or AMQP
+--   Kafka or AMQP ──> barid receive ──> inbox, offsets, inbox_queue ──> barid receive ──> the handler
+--
+-- Every time here is the database's own clock, so that the clocks of the machines around it do not matter.
+
+-- Keys hash to 64 buckets; events of one bucket are in the hands of one process at a time (barid.buckets), which is what
+-- keeps the order of a key however many processes there are.
+create function barid.bucket_of(key text, event_id uuid) returns smallint
+    language sql immutable parallel safe
+    as $$ select (hashtextextended(coalesce(key, event_id::text), 0) & 63)::smallint $$;
+
+-- Events waiting to be published: written by the transaction whose change they tell of, deleted once the broker has
+-- confirmed them. Nothing is updated on the way but when something fails, so the table stays small and its dead rows are
+-- those of what was published since the last vacuum.
+create table barid.outbox (
+    bucket smallint not null generated always as (barid.bucket_of(key, event_id)) stored,
+    id bigint generated always as identity,
+    event_id uuid not null default gen_random_uuid(),
+    topic text not null,
+    key text,                                            -- events of one key stay in order; null: no order
+    payload bytea not null,
+    headers jsonb,                                       -- an object of strings; null: none
+    stored_at timestamptz not null default clock_timestamp(),
+    attempts integer not null default 0,
+    state smallint not null default 0,                   -- 0 waiting, 1 parked
+    next_at timestamptz,                                 -- not to be tried before
+    error text,                                          -- of the last attempt
+    parked_at timestamptz,
+    primary key (bucket, id)
+);
+create index outbox_parked on barid.outbox (id) where state = 1;
+
+-- What a consumer has taken in. Insert only; forgotten seven days after the event was handled.
+create table barid.inbox (
+    consumer text not null,
+    event_id uuid not null,
+    received_at timestamptz not null default clock_timestamp(),
+    primary key (consumer, event_id)
+);
+create index inbox_received on barid.inbox (received_at);
+
+-- Taken in and not yet handled: the outbox's twin on the other side.
+create table barid.inbox_queue (
+    consumer text not null,
+    bucket smallint not null generated always as (barid.bucket_of(key, event_id)) stored,
+    id bigint generated always as identity,
+    event_id uuid not null,
+    topic text not null,
+    key text,
+    payload bytea not null,
+    headers jsonb,
+    stored_at timestamptz not null default clock_timestamp(),  -- when it was received
+    published_at timestamptz,                                  -- by the broker's clock
+    place text,                                                -- 'orders/3@1742'
+    attempts integer not null default 0,
+    state smallint not null default 0,
+    next_at timestamptz,
+    error text,
+    parked_at timestamptz,
+    primary key (consumer, bucket, id)
+);
+create index inbox_queue_parked on barid.inbox_queue (id) where state = 1;
+
+-- How far a consumer has read in Kafka, written in the transaction that takes the events in. It wins over what Kafka has.
+create table barid.offsets (
+    consumer text not null,
+    topic text not null,
+    partition integer not null,
+    next_offset bigint not null,
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (consumer, topic, partition)
+);
+
+-- Who has which bucket of which queue ('outbox', or 'inbox:' and the consumer's name). A lease, not a lock: it holds
+-- behind any pooler, and a process that is frozen loses it.
+create table barid.buckets (
+    queue text not null,
+    bucket smallint not null,
+    owner uuid,
+    owner_name text,
+    lease_until timestamptz,
+    primary key (queue, bucket)
+) with (fillfactor = 50);
+
+-- Who is there to share the buckets with.
+create table barid.members (
+    queue text not null,
+    member uuid not null,
+    name text not null,
+    seen_until timestamptz not null,
+    primary key (queue, member)
+) with (fillfactor = 50);
+
+-- Rows come and go by the thousand a second: vacuum by number, not by share of the table, and without pauses.
+alter table barid.outbox set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
+alter table barid.inbox_queue set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
+alter table barid.inbox set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
+
+-- One empty notice a statement, never one a row; PostgreSQL folds those of one transaction into one.
+create function barid.notify_outbox() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('barid_outbox', '');
+    return null;
+end $$;
+create trigger outbox_notify after insert on barid.outbox for each statement execute function barid.notify_outbox();
+
+create function barid.notify_inbox() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('barid_inbox', '');
+    return null;
+end $$;
+create trigger inbox_notify after insert on barid.inbox_queue for each statement execute function barid.notify_inbox();
+
+-- Stores an event in the caller's transaction, and gives its id. What cannot be published is refused here, where the
+-- application still can do something about it.
+create function barid.publish(topic text, key text, payload bytea, headers jsonb default null, event_id uuid default null)
+    returns uuid language plpgsql security definer set search_path = barid, pg_temp as $$
+declare
+    new_id uuid := coalesce(event_id, gen_random_uuid());
+begin
+    if topic is null or topic !~ '^[A-Za-z0-9._-]{1,249}$' or topic in ('.', '..') then
+        raise exception 'barid.publish: a topic has 1 to 249 of the characters A-Z a-z 0-9 . _ -, not %',
+            coalesce(quote_literal(left(topic, 300)), 'null') using errcode = 'invalid_parameter_value';
+    end if;
+    if octet_length(key) > 255 then
+        raise exception 'barid.publish: a key has at most 255 bytes' using errcode = 'invalid_parameter_value';
+    end if;
+    if payload is null then
+        raise exception 'barid.publish: the payload is null' using errcode = 'null_value_not_allowed';
+    end if;
+    if headers is not null and (jsonb_typeof(headers) <> 'object'
+            or exists (select from jsonb_each(headers) h where jsonb_typeof(h.value) <> 'string')) then
+        raise exception 'barid.publish: headers are an object of strings' using errcode = 'invalid_parameter_value';
+    end if;
+    insert into barid.outbox (event_id, topic, key, payload, headers)
+        values (new_id, publish.topic, publish.key, publish.payload, publish.headers);
+    return new_id;
+end $$;
+
+create function barid.publish(topic text, key text, payload text, headers jsonb default null, event_id uuid default null)
+    returns uuid language sql as $$ select barid.publish(topic, key, convert_to(payload, 'UTF8'), headers, event_id) $$;
+
+create function barid.publish(topic text, key text, payload jsonb, headers jsonb default null, event_id uuid default null)
+    returns uuid language sql as $$ select barid.publish(topic, key, convert_to(payload::text, 'UTF8'), headers, event_id) $$;

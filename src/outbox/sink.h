@@ -1,0 +1,38 @@
+// Where claimed events go: the bus (the outbox's own case), or a handler (the inbox's).
+//
+//   outbox.c: claim ─> row in memory, by key ─> sink.take ─> done ─> settle (delete, or attempts, or parked)
+//
+// The sink is asked on the loop thread and answers on the loop thread. It is given one event of a key at a time, or up
+// to `key_window` of them in order when it can only refuse inside the call.
+#ifndef BARID_OUTBOX_SINK_H
+#define BARID_OUTBOX_SINK_H
+
+#include "bus/bus.h"
+
+struct outbox_item {
+    int64_t id;
+    int64_t bucket; // -1: the table has no buckets
+    struct bus_event event;
+    uint32_t attempt; // 1 for the first
+    int64_t stored_at_ms, published_at_ms; // the latter by the broker's clock, 0: not known
+    const char *place;                     // where it came from, NULL: not known
+};
+
+enum outbox_taken {
+    TAKEN,         // it has it: the row is to be deleted
+    TAKEN_SETTLED, // it has it, and deleted the row itself, in the transaction of the effect
+    TAKEN_AWAY,    // it takes nothing now: no attempt is spent, everything waits
+    TAKEN_REFUSED, // it does not want this one: an attempt is spent
+    TAKEN_NEVER,   // nor will it ever: parked at once
+};
+// Exactly once for every take, never from inside it. `why` is valid during the call, "" when it was taken.
+typedef void outbox_taken_fn(void *arg, enum outbox_taken how, const char *why);
+
+struct outbox_sink {
+    void (*take)(void *sink, const struct outbox_item *item, outbox_taken_fn *done, void *arg); // the item: during the call
+    void *sink;
+    uint32_t key_window; // 0: 1
+    uint32_t at_once;    // events with the sink at once, 0: as many as are in memory
+};
+
+#endif
