@@ -1,0 +1,194 @@
+"""Start, kill and freeze a real `barid relay` and `barid receive`, store events, and keep the ledger of what came.
+
+    with Relay(database_url, f"kafka://{kafka.address}") as relay, Receive(url, …, consumer="c", topic="t", handler="…"):
+        source = Source(database_url, topic)
+        source.store(key="k1", count=10)           # one transaction
+        eventually(lambda: source.waiting() == 0)
+
+A process says `ready` on its standard output, and where its metrics are. Nothing here sleeps for a fixed time.
+"""
+import collections
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import uuid
+
+import psycopg2
+import requests
+
+from support.server import binary
+
+READY_SECONDS = 30
+STOP_SECONDS = 20
+
+
+class Process:
+    """One `barid COMMAND …` that says `ready`. Its log outlives it, for the message of a failing test."""
+
+    def __init__(self, command, args, env=None):
+        self.command, self.args, self.env = command, list(args), dict(env or {})
+        self.process = None
+        self.metrics_url = None
+        self.log_path = tempfile.mkstemp(prefix=f"barid-{command}-", suffix=".log")[1]
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, error, trace):
+        if kind is not None:
+            print(f"--- log of barid {self.command}, last lines ---\n{self.log()[-4000:]}")
+        self.close()
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def start(self, env=None, wait=True):
+        """`env` is for this start only (a crash point, say)."""
+        assert not self.running(), "it is running"
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [binary(), self.command, "--metrics", "127.0.0.1:0"] + self.args, stdout=subprocess.PIPE, stderr=log,
+                stdin=subprocess.DEVNULL, env={**os.environ, **self.env, **(env or {})})
+        if wait:
+            self._wait_ready()
+        return self
+
+    def _wait_ready(self):
+        timer = threading.Timer(READY_SECONDS, self.process.kill)
+        timer.start()
+        try:
+            for raw in self.process.stdout:
+                line = raw.decode().strip()
+                if line.startswith("metrics "):
+                    self.metrics_url = line.split()[1]
+                if line == "ready":
+                    return
+        finally:
+            timer.cancel()
+        raise AssertionError(f"barid {self.command} ended with {self.process.wait()} before it was ready:\n"
+                             f"{self.log()[-3000:]}")
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def wait_exit(self, seconds=STOP_SECONDS):
+        code = self.process.wait(seconds)
+        self.process.stdout.close()
+        return code
+
+    def stop(self):
+        """SIGTERM; its exit status after the drain."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait_exit()
+
+    def kill9(self):
+        self.process.kill()
+        return self.wait_exit()
+
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def metrics(self):
+        """{name: value}; the values of a name with labels are added up."""
+        values = collections.defaultdict(float)
+        for line in requests.get(self.metrics_url, timeout=10).text.splitlines():
+            if line and not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                values[name.split("{")[0]] += float(value)
+        return values
+
+    def close(self):
+        if self.running():
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.wait_exit()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.log_path)
+
+
+class Relay(Process):
+    def __init__(self, database, to, *args, env=None):
+        super().__init__("relay", ["--database", database, "--to", to, *args], env)
+
+
+class Receive(Process):
+    def __init__(self, database, source, consumer, topic, handler, *args, env=None):
+        super().__init__("receive", ["--database", database, "--from", source, "--consumer", consumer, "--topic", topic,
+                                     "--handler", handler, *args], env)
+
+
+def rows(database, sql, *values):
+    """What one statement gives, in a transaction of its own."""
+    connection = psycopg2.connect(database)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+class Source:
+    """Stores numbered events, and knows what it owes: the numbers of each key in order."""
+
+    def __init__(self, database, topic):
+        self.database, self.topic = database, topic
+        self.owed = collections.defaultdict(list)  # key -> numbers, in the order of storing
+        self.connection = psycopg2.connect(database)
+
+    def close(self):
+        self.connection.close()
+
+    def store(self, key="k", count=1, size=0, topic=None, headers=None):
+        """`count` events of one key in one transaction; their ids. The payload is {"key": …, "number": …}."""
+        ids = []
+        with self.connection, self.connection.cursor() as cursor:
+            first = len(self.owed[key])
+            for number in range(first, first + count):
+                payload = json.dumps({"key": key, "number": number, **({"pad": "x" * size} if size else {})})
+                cursor.execute("select barid.publish(%s, %s, %s, %s)",
+                               (topic or self.topic, key, payload, json.dumps(headers) if headers else None))
+                ids.append(cursor.fetchone()[0])
+        self.owed[key] += range(first, first + count)
+        return ids
+
+    def waiting(self):
+        return rows(self.database, "select count(*) from barid.outbox where state = 0")[0][0]
+
+    def parked(self):
+        return rows(self.database, "select event_id::text, attempts, error from barid.outbox where state <> 0 order by id")
+
+
+class Ledger:
+    """What was acted on: (event id, payload) in the order of acting. Repeats are kept, so that they can be counted."""
+
+    def __init__(self):
+        self.seen = []
+
+    def act(self, event_id, payload):
+        self.seen.append((uuid.UUID(str(event_id)), json.loads(payload)))
+
+    def by_key(self):
+        """key -> numbers in the order of their first coming."""
+        keys, met = collections.defaultdict(list), set()
+        for event_id, payload in self.seen:
+            if event_id not in met:
+                met.add(event_id)
+                keys[payload["key"]].append(payload["number"])
+        return keys
+
+    def check(self, owed, once=False):
+        """Everything that is owed came, key by key in order; `once`: and nothing came twice."""
+        keys = self.by_key()
+        for key, numbers in owed.items():
+            assert keys[key] == list(numbers), f"key {key}: {keys[key][:20]}… instead of {list(numbers)[:20]}…"
+        if once:
+            assert len(self.seen) == sum(len(numbers) for numbers in owed.values()), "something was acted on twice"
