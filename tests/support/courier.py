@@ -20,7 +20,9 @@ import uuid
 import psycopg2
 import requests
 
-from support.server import binary
+from confluent_kafka import Consumer
+
+from support.server import binary, eventually
 
 READY_SECONDS = 30
 STOP_SECONDS = 20
@@ -147,6 +149,17 @@ class Source:
     def close(self):
         self.connection.close()
 
+    def reconnect(self):
+        """After the database went away; waits until it is there."""
+        self.connection.close()
+        self.connection = eventually(self._connect, 30, "the database being there")
+
+    def _connect(self):
+        try:
+            return psycopg2.connect(self.database)
+        except psycopg2.OperationalError:
+            return None
+
     def store(self, key="k", count=1, size=0, topic=None, headers=None):
         """`count` events of one key in one transaction; their ids. The payload is {"key": …, "number": …}."""
         ids = []
@@ -192,3 +205,39 @@ class Ledger:
             assert keys[key] == list(numbers), f"key {key}: {keys[key][:20]}… instead of {list(numbers)[:20]}…"
         if once:
             assert len(self.seen) == sum(len(numbers) for numbers in owed.values()), "something was acted on twice"
+
+
+class Tap:
+    """Reads everything on a topic of Kafka into a ledger, on a thread of its own."""
+
+    def __init__(self, kafka, topic):
+        self.ledger = Ledger()
+        self.consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": f"tap-{uuid.uuid4()}",
+                                  "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        self.consumer.subscribe([topic])
+        self.ended = threading.Event()
+        self.failed = None
+        self.thread = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.ended.set()
+        self.thread.join()
+        self.consumer.close()
+
+    def _read(self):
+        try:
+            while not self.ended.is_set():
+                message = self.consumer.poll(0.1)
+                if message is not None and message.error() is None:
+                    self.ledger.act(dict(message.headers())["ce_id"].decode(), message.value())
+        except Exception as e:  # told by whoever waits for what does not come
+            self.failed = e
+
+    def distinct(self):
+        """How many different events came."""
+        assert self.failed is None, self.failed
+        return len({event_id for event_id, _ in list(self.ledger.seen)})
