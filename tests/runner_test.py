@@ -72,6 +72,25 @@ def test_pytest_reports_are_counted(tmp_path):
     assert "no browser" in result.skipped[0]
 
 
+def test_a_suite_names_the_servers_it_uses_by_its_fixtures(tmp_path):
+    (tmp_path / "test_none.py").write_text("def test_a(tmp_path):\n    kafka = postgres = None\n")
+    assert run_tests.services_of([str(tmp_path)]) == []
+    (tmp_path / "test_one.py").write_text("def test_a(tmp_path,\n           database):\n    pass\n")
+    assert run_tests.services_of([str(tmp_path)]) == ["postgres"]
+    (tmp_path / "test_both.py").write_text("class TestIt:\n    def test_a(self, kafka): pass\n")
+    assert run_tests.services_of([str(tmp_path)]) == ["postgres", "kafka"]
+
+
+def test_what_is_missing_is_a_skip_by_name_and_the_suite_runs(monkeypatch):
+    def missing():
+        raise run_tests.ServiceMissing("no such thing here")
+
+    monkeypatch.setattr(run_tests.services, "postgres", missing)
+    result = run_tests.with_services(["postgres"], lambda: run_tests.count_tap("t", 0, "1..1\nok 1 - a\n"))
+    assert counts(result) == (1, 0, 1)
+    assert result.skipped == ["postgres: no such thing here"]
+
+
 def test_the_last_line_and_the_exit_status_are_the_verdict():
     done = subprocess.run([run_tests.PYTHON, os.path.join(ROOT, "tools", "run_tests.py"), "no-such-suite"],
                           capture_output=True, text=True)
@@ -87,7 +106,7 @@ def test_the_verdict_sums_all_suites(monkeypatch, capsys, failures, status):
         result.failed = [(f"test {i}", "what it printed") for i in range(failures)]
         result.skipped = ["t: why"]
         return result
-    monkeypatch.setattr(run_tests, "all_suites", lambda seeds: {"one": suite, "two": suite})
+    monkeypatch.setattr(run_tests, "all_suites", lambda seeds, alone=False: {"one": suite, "two": suite})
     monkeypatch.setattr(sys, "argv", ["run_tests.py"])
     assert run_tests.main() == status
     lines = capsys.readouterr().out.rstrip("\n").split("\n")

@@ -8,8 +8,12 @@
     tools/run_tests.py --seeds 5000 sim the simulator with more seeds
 
 Five build directories: build/ (gcc, the binary under test), build-clang/, build-asan/ (address and undefined
-behaviour), build-tsan/ (threads), build-fuzz/. A folder of tests/ with test_*.py in it is a suite of its own name, and so is a file
-tests/NAME_test.py.
+behaviour), build-tsan/ (threads), build-fuzz/. A folder of tests/ with test_*.py in it is a suite of its own name, and
+so is a file tests/NAME_test.py.
+
+One PostgreSQL and one Kafka serve a whole run, started when the first suite comes that uses them: the unit tests (not
+those of `check`), and whatever takes the fixtures of tests/conftest.py. BARID_TEST_POSTGRES=URL and
+BARID_TEST_KAFKA=HOST:PORT name servers that run already. Where there is none, what needs it is skipped by name.
 """
 import argparse
 import concurrent.futures
@@ -27,6 +31,10 @@ import time
 import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tests"))
+
+from support.services import ServiceMissing, Services  # noqa: E402
+
 PYTHON = "/usr/bin/python3"
 MESON = "/usr/bin/meson" if os.path.exists("/usr/bin/meson") else "meson"
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 2))
@@ -69,7 +77,8 @@ def run(command, seconds, env=None, cwd=ROOT):
     """(exit status, output); the whole process group is ended when the time is up, and the status is then None."""
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd,
-                                   env={**os.environ, **(env or {})}, start_new_session=True)
+                                   env={**os.environ, **services.environment(), **(env or {})},
+                                   start_new_session=True)
     except OSError as e:
         return 127, str(e)
     try:
@@ -85,6 +94,37 @@ def run(command, seconds, env=None, cwd=ROOT):
 def tail(text):
     lines = text.rstrip().splitlines()
     return "\n".join((["…"] if len(lines) > OUTPUT_LINES else []) + lines[-OUTPUT_LINES:])
+
+
+# --- PostgreSQL and Kafka, one of each a run ---
+
+services = Services()
+
+
+def with_services(names, suite):
+    """Starts what the suite uses and what is not yet running, and says what cannot be had."""
+    missing = Result()
+    for name in names:
+        try:
+            getattr(services, name)()
+        except ServiceMissing as e:
+            missing.skipped.append(f"{name}: {e}")
+    result = suite()
+    result.add(missing)
+    return result
+
+
+def services_of(paths):
+    """The fixtures of conftest.py that these tests take: those that are servers."""
+    text = ""
+    for path in paths:
+        files = glob.glob(os.path.join(path, "**", "*.py"), recursive=True) if os.path.isdir(path) else [path]
+        for file in files:
+            with open(file, encoding="utf-8") as f:
+                text += "".join(re.findall(r"^ *def \w+\(.*?\):", f.read(), re.M | re.S))
+    words = set(re.findall(r"\w+", text))
+    return [name for name, fixtures in (("postgres", {"postgres", "database", "bouncer"}), ("kafka", {"kafka"}))
+            if words & fixtures]
 
 
 # --- building ---
@@ -295,27 +335,29 @@ def pytest_suites():
 NEEDS_NO_BINARY = {"structure", "runner"}
 
 
-def all_suites(seeds):
-    """Name -> function that runs the suite and gives its Result, in the order in which they run."""
+def all_suites(seeds, alone=False):
+    """Name -> function that runs the suite and gives its Result, in the order in which they run. Alone: the unit tests
+    do without servers, and skip what needs them."""
     suites = {}
 
-    def add(name, directory, work):
-        suites[name] = lambda: with_build(directory, name, work)
+    def add(name, directory, work, needs=()):
+        suites[name] = lambda: with_build(directory, name, lambda built: with_services(needs, lambda: work(built)))
 
-    add("unit", "build", run_unit_tests)
+    both = () if alone else ("postgres", "kafka")
+    add("unit", "build", run_unit_tests, both)
     add("sim", "build", lambda directory: simulate(directory, seeds or SEEDS_ALL))
-    add("clang", "build-clang", run_unit_tests)
-    add("asan", "build-asan", run_unit_tests)
+    add("clang", "build-clang", run_unit_tests, both)
+    add("asan", "build-asan", run_unit_tests, both)
     add("asan-sim", "build-asan", lambda directory: simulate(directory, SEEDS_SANITIZED))
-    add("tsan", "build-tsan", run_unit_tests)
+    add("tsan", "build-tsan", run_unit_tests, both)
     suites["fuzz"] = fuzz_if_possible
     for name, paths in pytest_suites().items():
         if name in NEEDS_NO_BINARY:
             suites[name] = functools.partial(run_pytest, name, paths, "build")
         else:
-            add(name, "build", functools.partial(run_pytest, name, paths))
+            add(name, "build", functools.partial(run_pytest, name, paths), services_of(paths))
         if name == "journey":
-            add("asan-journey", "build-asan", functools.partial(run_pytest, "asan-journey", paths))
+            add("asan-journey", "build-asan", functools.partial(run_pytest, "asan-journey", paths), services_of(paths))
     return suites
 
 
@@ -335,9 +377,10 @@ def main():
     parser.add_argument("--seeds", type=int, help="seeds of the simulator")
     parser.add_argument("--list", action="store_true", help="list the suites")
     arguments = parser.parse_args()
-    if arguments.suites == ["check"]:
+    check = arguments.suites == ["check"]
+    if check:
         arguments.suites, arguments.seeds = ["unit", "structure", "sim"], arguments.seeds or SEEDS_CHECK
-    suites = all_suites(arguments.seeds)
+    suites = all_suites(arguments.seeds, alone=check)
     if arguments.list:
         print("\n".join(suites))
         return 0
@@ -347,16 +390,18 @@ def main():
         return 2
 
     total = Result()
-    for name in arguments.suites or suites:
-        print(f"== {name}", flush=True)
-        began = time.monotonic()
-        result = suites[name]()
-        report(name, result, time.monotonic() - began)
-        total.add(result)
+    with services:
+        for name in arguments.suites or suites:
+            print(f"== {name}", flush=True)
+            began = time.monotonic()
+            result = suites[name]()
+            report(name, result, time.monotonic() - began)
+            total.add(result)
     print(f"\n{total.passed} passed, {len(total.failed)} failed, {len(total.skipped)} skipped")
     return 1 if total.failed else 0
 
 
 if __name__ == "__main__":
     os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what we started ends, too
     sys.exit(main())
