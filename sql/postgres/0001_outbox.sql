@@ -15,9 +15,12 @@ create function barid.bucket_of(key text, event_id uuid) returns smallint
 -- Events waiting to be published: written by the transaction whose change they tell of, deleted once the broker has
 -- confirmed them. Nothing is updated on the way but when something fails, so the table stays small and its dead rows are
 -- those of what was published since the last vacuum.
+--
+-- They are read in the order of their ids, whatever their bucket: the newest page of one index is all that is touched,
+-- and a relay that has a part of the buckets leaves the other rows aside as it passes.
 create table barid.outbox (
+    id bigint generated always as identity primary key,
     bucket smallint not null generated always as (barid.bucket_of(key, event_id)) stored,
-    id bigint generated always as identity,
     event_id uuid not null default gen_random_uuid(),
     topic text not null,
     key text,                                            -- events of one key stay in order; null: no order
@@ -25,13 +28,12 @@ create table barid.outbox (
     headers jsonb,                                       -- an object of strings; null: none
     stored_at timestamptz not null default clock_timestamp(),
     attempts integer not null default 0,
-    state smallint not null default 0,                   -- 0 waiting, 1 parked
+    state smallint not null default 0,                   -- 0 waiting, 1 parked, 2 parked and its key waits for it
     next_at timestamptz,                                 -- not to be tried before
     error text,                                          -- of the last attempt
-    parked_at timestamptz,
-    primary key (bucket, id)
+    parked_at timestamptz
 );
-create index outbox_parked on barid.outbox (id) where state = 1;
+create index outbox_parked on barid.outbox (id) where state <> 0;
 
 -- What a consumer has taken in. Insert only; forgotten seven days after the event was handled.
 create table barid.inbox (
@@ -45,8 +47,8 @@ create index inbox_received on barid.inbox (received_at);
 -- Taken in and not yet handled: the outbox's twin on the other side.
 create table barid.inbox_queue (
     consumer text not null,
-    bucket smallint not null generated always as (barid.bucket_of(key, event_id)) stored,
     id bigint generated always as identity,
+    bucket smallint not null generated always as (barid.bucket_of(key, event_id)) stored,
     event_id uuid not null,
     topic text not null,
     key text,
@@ -60,9 +62,9 @@ create table barid.inbox_queue (
     next_at timestamptz,
     error text,
     parked_at timestamptz,
-    primary key (consumer, bucket, id)
+    primary key (consumer, id)
 );
-create index inbox_queue_parked on barid.inbox_queue (id) where state = 1;
+create index inbox_queue_parked on barid.inbox_queue (consumer, id) where state <> 0;
 
 -- How far a consumer has read in Kafka, written in the transaction that takes the events in. It wins over what Kafka has.
 create table barid.offsets (

@@ -11,9 +11,14 @@ static struct db_sql next_sql = {
 };
 static struct db_sql count_parked_sql = {.text = "select count(*) from outbox where state = 1"};
 
-void row_free(struct row *r) { free(r); }
+void row_free(struct row *r) {
+    if (!r) return;
+    free(r->error);
+    free(r->headers);
+    free(r);
+}
 
-static struct row *row_read(struct db *db, struct db_stmt *s) {
+static struct row *row_read(struct db *db, struct db_stmt *s, int64_t now_ms) {
     size_t topic_n, key_n, payload_n;
     const char *topic = db_text(s, 2, &topic_n), *key = db_text(s, 3, &key_n);
     const void *payload = db_blob(s, 4, &payload_n);
@@ -37,7 +42,8 @@ static struct row *row_read(struct db *db, struct db_stmt *s) {
     r->payload_length = payload_n;
     r->stored_at_ms = db_int(s, 5);
     r->attempts = (uint32_t)db_int(s, 6);
-    r->next_at_ms = db_int(s, 7);
+    r->wait_ms = db_int(s, 7) - now_ms;
+    r->bucket = -1;
     return r;
 }
 
@@ -57,7 +63,7 @@ enum err claim_run(struct db *db, struct db_unit *u) {
     size_t n = 0, bytes = 0;
     int row = DB_DONE;
     while (bytes < CLAIM_BYTES_MAX && (row = db_step(s)) == DB_ROW) {
-        struct row *r = row_read(db, s);
+        struct row *r = row_read(db, s, c->now_ms);
         if (!r) return db_error(db)->code;
         *c->rows_end = r;
         c->rows_end = &r->next_claimed;

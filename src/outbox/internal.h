@@ -7,14 +7,15 @@
 #include "base/map.h"
 #include "outbox/outbox.h"
 
-#define ROWS_MAX        4096        // claimed and not settled
+#define ROWS_MAX        4096        // claimed and not settled, when the options say nothing
+#define ROWS_MAX_MOST   65536       // … and what they may say at most
 #define ROWS_BYTES_MAX  (32u << 20) // their payloads
 #define CLAIM_BYTES_MAX (4u << 20)  // of one claim
 #define SETTLE_MAX      1024        // rows one unit settles
 
 enum row_state {
     ROW_READY,     // to be published when its turn comes
-    ROW_IN_FLIGHT, // with the bus
+    ROW_IN_FLIGHT, // with the sink
     ROW_FAILED,    // its failed attempt is being written down; then ready again
     ROW_SETTLED,   // published or parked, and that is being written down
 };
@@ -30,22 +31,27 @@ struct row {
     struct key *key;
     enum row_state state;
     enum row_outcome outcome;
-    int64_t id, stored_at_ms, next_at_ms;
+    int64_t id, stored_at_ms, published_at_ms;
+    int64_t wait_ms; // until its next attempt, from the claim or from the failure on
+    int64_t bucket;  // -1: the table has none
     struct id event_id;
     uint32_t attempts;
-    char error[ERROR_TEXT_MAX];
-    const char *topic, *key_text; // in `data`
+    char *error;                          // of the last attempt, or NULL
+    const char *topic, *key_text, *place; // in `data`; key_text NULL: it has no key
+    struct bus_header *headers;
+    size_t header_count;
     const uint8_t *payload;
     size_t payload_length;
     char data[];
 };
 
-// The events of one ordering key.
+// The events of one ordering key; of a row that has none, that row alone.
 struct key {
     struct list rows;
     struct list_node in_ready; // keys with something to publish, in turn
     struct outbox *o;
     unsigned in_flight;
+    bool loose;          // no ordering key: not in the map
     bool held;           // one of its rows waits for its next attempt
     bool behind;         // rows were left in the database meanwhile
     int64_t behind_from; // the first of them is after this id
@@ -58,6 +64,7 @@ struct claim {
     struct db_unit unit; // first
     struct outbox *o;
     int64_t after;
+    int64_t now_ms; // of the producer's clock: SQLite has none of its own
     bool count_parked;
     uint32_t limit;
     struct row *rows, **rows_end;
@@ -76,8 +83,10 @@ struct settle {
 
 struct outbox {
     struct outbox_options options;
-    struct map rows; // by id
-    struct map keys; // by text
+    struct outbox_sink sink;
+    struct bus_sink *bus_sink; // when it is ours
+    struct map rows;           // by id
+    struct map keys;           // by text
     struct list ready;
     struct list to_settle;
     struct row *buried; // settled while a claim was reading: it may have seen them
@@ -99,12 +108,16 @@ struct outbox {
     struct outbox_stats stats;
 };
 
+// Asking whether the sink is back, or the database has room, is one call: no need to be long away ourselves.
+extern const struct backoff away_backoff;
+
+// claim.c, settle.c: on the database threads
 enum err claim_run(struct db *db, struct db_unit *u);
 enum err settle_run(struct db *db, struct db_unit *u);
 void row_free(struct row *r);
 
 // key.c
-struct key *key_of(struct outbox *o, const char *text); // made when it is not there
+struct key *key_of(struct outbox *o, const char *text); // made when it is not there; NULL or "": one of its own
 void key_add(struct key *k, struct row *r);
 struct row *key_next(struct key *k);      // what may be published now, or NULL
 void key_turn(struct key *k, bool first); // it gets its turn, when it has something
@@ -112,10 +125,15 @@ void key_hold(struct key *k, uint64_t delay_ms);
 void key_skip(struct key *k, int64_t id); // the row `id` stays in the database for now
 void key_leave(struct row *r);            // the row has its outcome; the last one takes the key with it
 
+// send.c
+void outbox_pump(struct outbox *o);
+void send_away_ended(struct loop_timer *t);
+
 // outbox.c
 void outbox_claim(struct outbox *o);
-void outbox_pump(struct outbox *o);
 void outbox_rewind(struct outbox *o, int64_t to);
-void outbox_forget(struct outbox *o, struct row *r); // settled: out of memory
+void outbox_forget(struct outbox *o, struct row *r);      // settled: out of memory
+void outbox_outcome(struct row *r, enum row_outcome how); // to be written down
+bool outbox_ended(struct outbox *o);                      // closing, and nothing is under way: it is freed
 
 #endif

@@ -12,8 +12,9 @@
 static void hold_ended(struct loop_timer *t);
 
 struct key *key_of(struct outbox *o, const char *text) {
+    if (!text) text = "";
     size_t n = strlen(text);
-    struct key *k = map_get(&o->keys, text, n);
+    struct key *k = n ? map_get(&o->keys, text, n) : NULL;
     if (k) return k;
     k = calloc(1, sizeof *k + n + 1);
     if (!k) die("no memory for the outbox");
@@ -22,7 +23,8 @@ struct key *key_of(struct outbox *o, const char *text) {
     k->timer.fn = hold_ended;
     k->length = n;
     memcpy(k->text, text, n + 1);
-    if (!map_put(&o->keys, k->text, n, k)) die("no memory for the outbox");
+    k->loose = n == 0;
+    if (!k->loose && !map_put(&o->keys, k->text, n, k)) die("no memory for the outbox");
     return k;
 }
 
@@ -34,7 +36,7 @@ void key_add(struct key *k, struct row *r) {
 }
 
 struct row *key_next(struct key *k) {
-    if (k->held || k->in_flight >= k->o->options.key_window) return NULL;
+    if (k->held || k->in_flight >= k->o->sink.key_window) return NULL;
     LIST_EACH(&k->rows, at) {
         struct row *r = LIST_ITEM(at, struct row, in_key);
         if (r->state == ROW_READY) return r;
@@ -108,6 +110,6 @@ void key_leave(struct row *r) {
     loop_timer_stop(o->options.loop, &k->timer);
     catch_up(k);
     list_remove(&k->in_ready);
-    map_remove(&o->keys, k->text, k->length);
+    if (!k->loose) map_remove(&o->keys, k->text, k->length);
     free(k);
 }

@@ -23,13 +23,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EMBEDDED_KEY_WINDOW 64
-#define NEXT_AT_MAX_MS      60000 // a clock that was set back must not hold a key for long
-#define CLAIM_AGAIN_MS      1000
+#define WAIT_MAX_MS    60000 // a clock that was set back must not hold a key for long
+#define CLAIM_AGAIN_MS 1000
+#define BATCH          512
 
-static const struct backoff attempts_backoff = BACKOFF_DEFAULT;
-// Asking whether the bus is back, or the database has room, is one call: no need to be long away ourselves.
-static const struct backoff away_backoff = {.base_ms = 500, .cap_ms = 5000, .multiplier = 2.0};
+const struct backoff away_backoff = {.base_ms = 500, .cap_ms = 5000, .multiplier = 2.0};
 
 static void settle(struct outbox *o);
 
@@ -37,16 +35,19 @@ static void destroy(struct outbox *o) {
     size_t at = 0;
     struct row *r;
     struct key *k;
-    while ((r = map_next(&o->rows, &at)) != NULL) row_free(r);
+    while ((r = map_next(&o->rows, &at)) != NULL) {
+        if (r->key && r->key->loose) free(r->key);
+        row_free(r);
+    }
     at = 0;
     while ((k = map_next(&o->keys, &at)) != NULL) free(k);
     map_release(&o->rows);
     map_release(&o->keys);
+    bus_sink_free(o->bus_sink);
     free(o);
 }
 
-// Closing, and nothing is under way any more: it is freed.
-static bool ended(struct outbox *o) {
+bool outbox_ended(struct outbox *o) {
     if (!o->closing || o->claiming || o->settling || o->pumping || o->in_flight || o->settle_post.posted) return false;
     destroy(o);
     return true;
@@ -79,125 +80,13 @@ static void settle_soon(struct outbox *o) {
     if (!o->settle_post.posted && !o->settling) loop_post(o->options.loop, &o->settle_post);
 }
 
-static void outcome(struct row *r, enum row_outcome how) {
+void outbox_outcome(struct row *r, enum row_outcome how) {
     struct outbox *o = r->o;
     r->outcome = how;
     r->state = how == ROW_RETRY ? ROW_FAILED : ROW_SETTLED;
     list_push_back(&o->to_settle, &r->in_settle);
     if (how != ROW_RETRY) key_leave(r);
     settle_soon(o);
-}
-
-static void refused(struct row *r, const char *why) {
-    struct outbox *o = r->o;
-    o->stats.failed++;
-    snprintf(r->error, sizeof r->error, "%s", why);
-    if (++r->attempts >= o->options.max_attempts) {
-        log_event(LOG_WARN, "event_parked", "topic", r->topic, "key", r->key_text, "error", r->error, NULL);
-        outcome(r, ROW_PARK);
-        return;
-    }
-    uint32_t delay = backoff_delay(&attempts_backoff, o->options.io, r->attempts - 1, 0);
-    r->next_at_ms = io_wall_ms(o->options.io) + delay;
-    struct key *k = r->key;
-    outcome(r, ROW_RETRY);
-    key_hold(k, delay);
-}
-
-// ---- the bus
-
-static bool means_away(enum err err) {
-    return err == ERR_UNAVAILABLE || err == ERR_FULL || err == ERR_BUSY || err == ERR_CLOSED;
-}
-
-static void bus_away(struct outbox *o, enum err err) {
-    if (!o->away && o->in_flight == 0) { // otherwise it is only slow
-        o->away = true;
-        log_event(LOG_WARN, "bus_away", "error", err_name(err), NULL);
-    }
-    if (o->away_waiting) return;
-    o->away_waiting = true;
-    loop_timer_start(o->options.loop, &o->away_timer,
-                     backoff_delay(&away_backoff, o->options.io, o->away_attempts++, 0));
-}
-
-static void bus_there(struct outbox *o) {
-    if (o->away) log_event(LOG_INFO, "bus_back", NULL);
-    o->away = o->away_waiting = false;
-    o->away_attempts = 0;
-    loop_timer_stop(o->options.loop, &o->away_timer);
-}
-
-static void again_after_away(struct row *r, enum err err) {
-    struct outbox *o = r->o;
-    r->state = ROW_READY;
-    bus_away(o, err);
-    key_turn(r->key, true);
-}
-
-static void bus_answered(void *arg, enum err err, const char *why) {
-    struct row *r = arg;
-    struct outbox *o = r->o;
-    ASSERT(r->state == ROW_IN_FLIGHT);
-    o->in_flight--;
-    r->key->in_flight--;
-    if (ended(o) || o->closing) return;
-    if (err == ERR_OK) {
-        bus_there(o);
-        o->stats.published++;
-        outcome(r, ROW_PUBLISHED);
-    } else if (means_away(err)) {
-        again_after_away(r, err);
-    } else {
-        refused(r, why);
-    }
-    outbox_pump(o);
-}
-
-// False: the bus takes nothing now.
-static bool publish(struct outbox *o, struct row *r) {
-    struct bus_event event = {.event_id = r->event_id,
-                              .topic = r->topic,
-                              .key = r->key_text,
-                              .payload = r->payload,
-                              .payload_length = r->payload_length};
-    struct error e = {0};
-    struct key *k = r->key;
-    r->state = ROW_IN_FLIGHT;
-    k->in_flight++;
-    o->in_flight++;
-    enum err err = bus_publish(o->options.bus, &event, bus_answered, r, &e);
-    if (err == ERR_OK) return true; // and may have been answered already
-    k->in_flight--;
-    o->in_flight--;
-    if (means_away(err)) {
-        again_after_away(r, err);
-        return false;
-    }
-    refused(r, e.text[0] ? e.text : err_text(err));
-    return true;
-}
-
-void outbox_pump(struct outbox *o) {
-    if (o->pumping || o->closing) return;
-    o->pumping = true;
-    while (!o->away_waiting && !list_empty(&o->ready)) {
-        struct key *k = LIST_ITEM(list_pop_front(&o->ready), struct key, in_ready);
-        struct row *r = key_next(k);
-        if (!r) continue;
-        struct row *follower = NULL;
-        if (k->in_flight + 1 < o->options.key_window && r->in_key.next != &k->rows.head)
-            follower = LIST_ITEM(r->in_key.next, struct row, in_key);
-        if (follower && follower->state == ROW_READY) list_push_back(&o->ready, &k->in_ready);
-        if (!publish(o, r)) break;
-    }
-    o->pumping = false;
-}
-
-static void away_ended(struct loop_timer *t) {
-    struct outbox *o = LIST_ITEM(t, struct outbox, away_timer);
-    o->away_waiting = false;
-    outbox_pump(o);
 }
 
 // ---- claiming
@@ -222,8 +111,7 @@ static void keep(struct outbox *o, struct row *r) {
     if (!map_put(&o->rows, &r->id, sizeof r->id, r)) die("no memory for the outbox");
     o->bytes += r->payload_length;
     key_add(k, r);
-    int64_t wait = r->next_at_ms - io_wall_ms(o->options.io);
-    if (wait > 0) key_hold(k, (uint64_t)(wait < NEXT_AT_MAX_MS ? wait : NEXT_AT_MAX_MS));
+    if (r->wait_ms > 0) key_hold(k, (uint64_t)(r->wait_ms < WAIT_MAX_MS ? r->wait_ms : WAIT_MAX_MS));
     else key_turn(k, false);
 }
 
@@ -263,7 +151,7 @@ static void claim_done(struct db_unit *u, enum err err) {
     if (!err && !o->closing) claimed(o, c);
     o->claiming = false;
     forget_buried(o);
-    if (ended(o) || o->closing) return;
+    if (outbox_ended(o) || o->closing) return;
     if (err) claim_failed(o, c, err);
     outbox_pump(o);
     outbox_claim(o);
@@ -271,11 +159,12 @@ static void claim_done(struct db_unit *u, enum err err) {
 
 void outbox_claim(struct outbox *o) {
     if (o->claiming || o->closing || !o->more || loop_timer_active(&o->claim_timer)) return;
-    if (o->rows.len + o->options.batch > ROWS_MAX || o->bytes > ROWS_BYTES_MAX) return;
+    if (o->rows.len + o->options.batch > o->options.rows_max || o->bytes > ROWS_BYTES_MAX) return;
     struct claim *c = &o->claim;
     *c = (struct claim){.unit = {.run = claim_run, .done = claim_done, .read_only = true},
                         .o = o,
                         .after = o->rewind >= 0 && o->rewind < o->cursor ? o->rewind : o->cursor,
+                        .now_ms = io_wall_ms(o->options.io),
                         .limit = o->options.batch,
                         .count_parked = o->count_parked};
     c->rows_end = &c->rows;
@@ -342,7 +231,7 @@ static void settle_done(struct db_unit *u, enum err err) {
     struct settle *s = (struct settle *)u;
     struct outbox *o = s->o;
     o->settling = false;
-    if (ended(o) || o->closing) return;
+    if (outbox_ended(o) || o->closing) return;
     if (err) settle_failed(o, s, err);
     else settled(o, s);
     settle(o);
@@ -370,7 +259,7 @@ static void settle(struct outbox *o) {
 
 static void settle_posted(struct loop_post *p) {
     struct outbox *o = LIST_ITEM(p, struct outbox, settle_post);
-    if (!ended(o)) settle(o);
+    if (!outbox_ended(o)) settle(o);
 }
 
 static void settle_again(struct loop_timer *t) { settle(LIST_ITEM(t, struct outbox, settle_timer)); }
@@ -378,22 +267,27 @@ static void settle_again(struct loop_timer *t) { settle(LIST_ITEM(t, struct outb
 // ---- the outside
 
 enum err outbox_new(struct outbox **out, const struct outbox_options *options, struct error *e) {
-    ASSERT(options->loop && options->io && options->database && options->bus);
+    ASSERT(options->loop && options->io && options->database && (options->bus || options->sink));
     struct outbox *o = calloc(1, sizeof *o);
     if (!o) return error_set(e, ERR_NOMEM, "no memory for the outbox");
     o->options = *options;
     if (!o->options.max_attempts) o->options.max_attempts = 3;
-    if (!o->options.batch || o->options.batch > ROWS_MAX) o->options.batch = 512;
+    if (!o->options.rows_max) o->options.rows_max = ROWS_MAX;
+    if (o->options.rows_max > ROWS_MAX_MOST) o->options.rows_max = ROWS_MAX_MOST;
+    if (!o->options.batch) o->options.batch = BATCH;
+    if (o->options.batch > o->options.rows_max) o->options.batch = o->options.rows_max;
     if (!o->options.safety_check_ms) o->options.safety_check_ms = 30000;
-    if (!o->options.key_window) o->options.key_window = bus_engine(options->bus) ? EMBEDDED_KEY_WINDOW : 1;
     map_init(&o->rows, io_random_u64(options->io));
     map_init(&o->keys, io_random_u64(options->io));
     list_init(&o->ready);
     list_init(&o->to_settle);
+    if (options->sink) o->sink = *options->sink;
+    else o->bus_sink = bus_sink_new(options->bus, &o->sink);
+    if (!o->sink.key_window) o->sink.key_window = 1;
     o->settle_limit = SETTLE_MAX;
     o->rewind = -1;
     o->safety_timer.fn = safety_check;
-    o->away_timer.fn = away_ended;
+    o->away_timer.fn = send_away_ended;
     o->settle_timer.fn = settle_again;
     o->claim_timer.fn = claim_again;
     o->settle_post.fn = settle_posted;
@@ -414,7 +308,11 @@ void outbox_free(struct outbox *o) {
     size_t at = 0;
     struct key *k;
     while ((k = map_next(&o->keys, &at)) != NULL) loop_timer_stop(loop, &k->timer);
-    ended(o);
+    at = 0;
+    struct row *r;
+    while ((r = map_next(&o->rows, &at)) != NULL)
+        if (r->key) loop_timer_stop(loop, &r->key->timer);
+    outbox_ended(o);
 }
 
 void outbox_wake(struct outbox *o) {

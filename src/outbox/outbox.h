@@ -15,8 +15,18 @@
 #include "base/id.h"
 #include "bus/bus.h"
 #include "database/database.h"
+#include "outbox/sink.h"
 
 struct outbox;
+
+// Whose rows are looked after: the outbox's, or those that a consumer has taken in and not handled (PostgreSQL only).
+struct outbox_table {
+    const char *consumer; // NULL: the outbox; otherwise it outlives the producer
+};
+static inline struct outbox_table outbox_table_inbox(const char *consumer) { return (struct outbox_table){consumer}; }
+
+// An event that has spent its attempts: it steps aside, or its key waits until somebody has dealt with it.
+enum outbox_on_failure { ON_FAILURE_PARK, ON_FAILURE_BLOCK };
 
 // sql/sqlite/0001_outbox.sql, one file: {.number = 1, .name = "outbox", .file = &outbox_migrations[0]}.
 extern const struct embedded_file outbox_migrations[];
@@ -25,21 +35,26 @@ struct outbox_options {
     struct loop *loop;
     struct io *io; // clock and randomness
     struct database *database;
-    struct bus *bus;
-    uint32_t max_attempts;    // 0: 3
-    uint32_t batch;           // 0: 512
+    struct outbox_table table;
+    struct bus *bus;                // where the events go, or else
+    const struct outbox_sink *sink; // whom they are given to; copied
+    uint32_t max_attempts;          // 0: 3
+    enum outbox_on_failure on_failure;
+    uint32_t batch;           // rows claimed at once, 0: 512
+    uint32_t rows_max;        // claimed and not settled, 0: 4,096; at most 65,536
     uint32_t safety_check_ms; // 0: 30,000: the slow look that catches a lost wake
-    // Events of one key published at once. 0: 64 on the embedded bus, which takes an event in the call or
-    // refuses it there; 1 on any other, where a late refusal would come after its followers.
-    uint32_t key_window;
-    // Runs in the unit that deletes the event, for what must change with it. May be NULL.
+    // PostgreSQL, where several processes share a table: how long a bucket is lent to one of them, and who we are.
+    uint32_t lease_ms; // 0: 15,000
+    const char *name;  // for people, NULL: "barid"; copied
+    // Runs in the unit that deletes the event, for what must change with it; the key of an event without one is "".
+    // Not for events that the sink settled. May be NULL.
     enum err (*on_published)(struct db *db, const struct id *event_id, const char *topic, const char *key,
                              const void *payload, size_t n, int64_t at_ms);
 };
 
 enum err outbox_new(struct outbox **out, const struct outbox_options *o, struct error *e); // starts with a catch-up
-// Publishes no more. Before bus_close and database_close: what is on its way there is let go of when they are
-// done with it. What was confirmed and not yet deleted is published again at the next start.
+// Publishes no more. Before bus_close (or the end of the sink) and database_close: what is on its way there is let go
+// of when they are done with it. What was confirmed and not yet deleted is published again at the next start.
 void outbox_free(struct outbox *o);
 
 // In a unit: store the event. The same event_id twice is ERR_CONFLICT.

@@ -14,7 +14,8 @@ static enum err published(struct db *db, struct settle *s, const struct row *r) 
     db_bind_int(statement, 1, r->id);
     enum err err = db_run(statement);
     if (err || !s->o->options.on_published) return err;
-    return s->o->options.on_published(db, &r->event_id, r->topic, r->key_text, r->payload, r->payload_length, s->at_ms);
+    return s->o->options.on_published(db, &r->event_id, r->topic, r->key_text ? r->key_text : "", r->payload,
+                                      r->payload_length, s->at_ms);
 }
 
 static enum err failed(struct db *db, struct settle *s, const struct row *r, struct db_sql *sql, int64_t at_ms) {
@@ -33,7 +34,7 @@ enum err settle_run(struct db *db, struct db_unit *u) {
         const struct row *r = LIST_ITEM(at, struct row, in_settle);
         switch (r->outcome) {
         case ROW_PUBLISHED: err = published(db, s, r); break;
-        case ROW_RETRY: err = failed(db, s, r, &retry_sql, r->next_at_ms); break;
+        case ROW_RETRY: err = failed(db, s, r, &retry_sql, s->at_ms + r->wait_ms); break;
         case ROW_PARK: err = failed(db, s, r, &park_sql, s->at_ms); break;
         }
         if (err) return err;

@@ -11,9 +11,9 @@
 
 struct outbox_item {
     int64_t id;
-    int64_t bucket; // -1: the table has no buckets
-    struct bus_event event;
-    uint32_t attempt; // 1 for the first
+    int64_t bucket;                        // -1: the table has no buckets
+    struct bus_event event;                // its key is NULL when it has none
+    uint32_t attempt;                      // 1 for the first
     int64_t stored_at_ms, published_at_ms; // the latter by the broker's clock, 0: not known
     const char *place;                     // where it came from, NULL: not known
 };
@@ -25,14 +25,22 @@ enum outbox_taken {
     TAKEN_REFUSED, // it does not want this one: an attempt is spent
     TAKEN_NEVER,   // nor will it ever: parked at once
 };
-// Exactly once for every take, never from inside it. `why` is valid during the call, "" when it was taken.
+// Exactly once for every take; from inside it, too. `why` is valid during the call, "" when it was taken.
 typedef void outbox_taken_fn(void *arg, enum outbox_taken how, const char *why);
 
 struct outbox_sink {
-    void (*take)(void *sink, const struct outbox_item *item, outbox_taken_fn *done, void *arg); // the item: during the call
+    // The item: during the call; what it points to: until done was called.
+    void (*take)(void *sink, const struct outbox_item *item, outbox_taken_fn *done, void *arg);
     void *sink;
+    const char *name;    // for the log: "bus_away", "handler_away"; NULL: "bus"
     uint32_t key_window; // 0: 1
     uint32_t at_once;    // events with the sink at once, 0: as many as are in memory
 };
+
+// The sink that publishes to a bus: what the bus cannot take at all now is TAKEN_AWAY, whatever else TAKEN_REFUSED.
+// Freed once everything was answered.
+struct bus_sink;
+struct bus_sink *bus_sink_new(struct bus *bus, struct outbox_sink *out);
+void bus_sink_free(struct bus_sink *s);
 
 #endif
