@@ -1,10 +1,13 @@
-// The database port: chooses the driver, owns the two database threads, refuses what would not fit.
+// The database port: chooses the driver, owns the database threads, refuses what would not fit.
+//
+// SQLite has two threads, one that writes and one that reads (worker.c); PostgreSQL has lanes (postgres_pool.c).
 #include "database/database.h"
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "database/migrate.h"
+#include "database/postgres_pool.h"
 #include "database/worker.h"
 
 #include <stdlib.h>
@@ -18,16 +21,31 @@
 struct database {
     struct loop *loop;
     struct database_options options;
-    struct db *writing, *reading;
-    struct worker *writer, *reader;
+    enum database_kind kind;
+    struct db *writing, *reading;   // SQLite
+    struct worker *writer, *reader; // SQLite
+    struct postgres_pool *pool;     // PostgreSQL
     struct database_stats stats;
     uint64_t space_checked_ms;
     bool space_known, low, closing, delivering;
 };
 
+static bool starts(const char *url, const char *with) { return strncmp(url, with, strlen(with)) == 0; }
+
+enum database_kind database_kind(const char *url) {
+    return starts(url, "postgresql://") || starts(url, "postgres://") ? DATABASE_POSTGRES : DATABASE_SQLITE;
+}
+
+enum database_kind database_kind_of(const struct database *d) { return d->kind; }
+
+// The password of a url is not for eyes.
+static enum err no_such_kind(const char *url, struct error *e) {
+    return error_set(e, ERR_UNSUPPORTED, "no such kind of database: %.*s", (int)(strstr(url, "://") - url), url);
+}
+
 static const struct db_driver *driver_of(const char *url) {
-    const char *scheme_end = strstr(url, "://");
-    return scheme_end ? NULL : &sqlite_driver;
+    if (database_kind(url) == DATABASE_POSTGRES) return &postgres_driver;
+    return strstr(url, "://") ? NULL : &sqlite_driver;
 }
 
 static void unit_done(void *arg, struct db_unit *u, unsigned commits) {
@@ -43,16 +61,27 @@ static void unit_done(void *arg, struct db_unit *u, unsigned commits) {
 
 static enum err open_connections(struct database *d, const struct migration *migrations, struct error *e) {
     const struct db_driver *driver = driver_of(d->options.url);
-    if (!driver) return error_set(e, ERR_UNSUPPORTED, "no such kind of database: %s", d->options.url);
+    if (!driver) return no_such_kind(d->options.url, e);
+    d->kind = driver->kind;
     enum err err = driver->open(&d->options, DB_WRITER, migrations != NULL, &d->writing, e);
-    if (!err && migrations) err = migrate(d->writing, migrations, e);
-    if (!err) err = driver->open(&d->options, DB_READER, false, &d->reading, e);
+    if (!err && migrations) err = migrate(d->writing, migrations, NULL, NULL, e);
+    if (!err && d->kind == DATABASE_SQLITE) err = driver->open(&d->options, DB_READER, false, &d->reading, e);
     return err;
 }
 
 static void close_connections(struct database *d) {
     if (d->reading) d->reading->driver->close(d->reading);
     if (d->writing) d->writing->driver->close(d->writing);
+}
+
+static void start_threads(struct database *d) {
+    if (d->kind == DATABASE_POSTGRES) {
+        d->pool = postgres_pool_new(d->loop, &d->options, d->writing, unit_done, d);
+        d->writing = NULL; // the pool's now
+        return;
+    }
+    d->writer = worker_new(d->loop, d->writing, true, unit_done, d);
+    d->reader = worker_new(d->loop, d->reading, false, unit_done, d);
 }
 
 enum err database_open(struct database **out, struct loop *loop, const struct database_options *o,
@@ -65,14 +94,13 @@ enum err database_open(struct database **out, struct loop *loop, const struct da
     if (!d->options.cache_bytes) d->options.cache_bytes = DEFAULT_CACHE;
     if (!d->options.low_water_bytes) d->options.low_water_bytes = DEFAULT_LOW_WATER;
     enum err err = open_connections(d, migrations, e);
-    d->options.url = NULL; // the caller's string
     if (err) {
         close_connections(d);
         free(d);
         return err;
     }
-    d->writer = worker_new(loop, d->writing, true, unit_done, d);
-    d->reader = worker_new(loop, d->reading, false, unit_done, d);
+    start_threads(d);
+    d->options.url = NULL; // the caller's string
     *out = d;
     return ERR_OK;
 }
@@ -81,8 +109,9 @@ void database_close(struct database *d) {
     if (!d) return;
     ASSERT(!d->delivering);
     d->closing = true;
-    worker_free(d->writer);
-    worker_free(d->reader);
+    if (d->pool) postgres_pool_free(d->pool);
+    if (d->writer) worker_free(d->writer);
+    if (d->reader) worker_free(d->reader);
     ASSERT(d->stats.pending == 0);
     close_connections(d);
     free(d);
@@ -90,8 +119,21 @@ void database_close(struct database *d) {
 
 enum err database_check(const char *url, database_finding_fn *each, void *arg, struct error *e) {
     const struct db_driver *driver = driver_of(url);
-    if (!driver) return error_set(e, ERR_UNSUPPORTED, "no such kind of database: %s", url);
+    if (!driver) return no_such_kind(url, e);
     return driver->check(url, each, arg, e);
+}
+
+enum err database_migrate(const char *url, const struct migration *migrations, database_migrated_fn *each, void *arg,
+                          struct error *e) {
+    const struct db_driver *driver = driver_of(url);
+    if (!driver) return no_such_kind(url, e);
+    struct database_options o = {.url = url, .cache_bytes = DEFAULT_CACHE};
+    struct db *db;
+    enum err err = driver->open(&o, DB_WRITER, true, &db, e);
+    if (err) return err;
+    err = migrate(db, migrations, each, arg, e);
+    driver->close(db);
+    return err;
 }
 
 static bool disk_is_low(struct database *d) {
@@ -118,11 +160,26 @@ enum err database_submit(struct database *d, struct db_unit *u) {
     if (d->closing) return error_set(&u->error, ERR_CLOSED, "the database is closing");
     if (d->stats.pending >= d->options.max_pending)
         return error_set(&u->error, ERR_BUSY, "the database has more to do than it can take");
-    if (!u->read_only && !u->frees_space && disk_is_low(d))
+    if (d->kind == DATABASE_SQLITE && !u->read_only && !u->frees_space && disk_is_low(d))
         return error_set(&u->error, ERR_FULL, "the disk is nearly full");
     d->stats.pending++;
-    worker_push(u->read_only ? d->reader : d->writer, u);
+    if (d->pool) postgres_pool_push(d->pool, u);
+    else worker_push(u->read_only ? d->reader : d->writer, u);
     return ERR_OK;
 }
 
-void database_stats(const struct database *d, struct database_stats *out) { *out = d->stats; }
+void database_stats(const struct database *d, struct database_stats *out) {
+    *out = d->stats;
+    out->connected = 2;
+    if (d->pool) postgres_pool_stats(d->pool, out);
+}
+
+enum err database_listen(struct database *d, const char *channel, database_notice_fn *fn, void *arg, struct error *e) {
+    return ERR_OK;
+}
+
+void database_unlisten(struct database *d, const char *channel, database_notice_fn *fn, void *arg) {}
+
+enum database_notices database_notices(const struct database *d) {
+    return d->kind == DATABASE_SQLITE ? NOTICES_NONE : NOTICES_AWAY;
+}

@@ -32,13 +32,14 @@ struct db_unit {
     enum err (*run)(struct db *db, struct db_unit *u); // database thread; not ERR_OK: rolled back
     void (*done)(struct db_unit *u, enum err err);     // loop thread, after the commit
     bool read_only;
-    bool frees_space;     // taken below the low-water mark too: what it removes outweighs what it writes
+    bool frees_space; // taken below the low-water mark too: what it removes outweighs what it writes
     // Writing units of the same lane run, and are done, in the order in which they were submitted. 0: no order is
     // needed. SQLite has one lane for all; PostgreSQL runs lanes side by side, each unit in a transaction of its own.
     uint32_t lane;
     struct error error;   // filled by run (or by the port) when it fails
     struct db_unit *next; // private
     enum err result;      // private
+    unsigned commits;     // private
 };
 
 struct database_options {
@@ -57,8 +58,8 @@ enum database_kind database_kind_of(const struct database *d);
 // The name of the database in a data directory, so that server and tools agree.
 #define DATABASE_FILE "barid.db"
 
-// A hundred of numbers is a component: 1… outbox and inbox, 101… what only the server needs. "Newer than the program" is
-// judged within the components the program names, so that `barid relay` works beside a newer server's tables.
+// A hundred of numbers is a component: 1… outbox and inbox, 101… what only the server needs. "Newer than the program"
+// is judged within the components the program names, so that `barid relay` works beside a newer server's tables.
 struct migration {
     uint32_t number;
     const char *name;
@@ -98,10 +99,10 @@ void database_unlisten(struct database *d, const char *channel, database_notice_
 
 // Do notices come through? After every connect a probe is sent through an ordinary connection and waited for (2 s).
 enum database_notices {
-    NOTICES_NONE,   // SQLite
+    NOTICES_NONE, // SQLite
     NOTICES_ARRIVE,
-    NOTICES_LOST,   // a pooler swallows them: whoever waits for notices must look by itself, say every second
-    NOTICES_AWAY,   // the listening connection is down, or the probe is still under way
+    NOTICES_LOST, // a pooler swallows them: whoever waits for notices must look by itself, say every second
+    NOTICES_AWAY, // the listening connection is down, or the probe is still under way
 };
 enum database_notices database_notices(const struct database *d);
 
@@ -110,6 +111,8 @@ void database_low_water(struct database *d, uint64_t bytes);
 
 struct database_stats {
     uint64_t units, commits, failed, pending;
+    uint64_t again;     // PostgreSQL: runs beyond a unit's first, after a deadlock or a lost connection
+    uint32_t connected; // PostgreSQL: connections that stand; SQLite: 2
 };
 void database_stats(const struct database *d, struct database_stats *out);
 
@@ -149,6 +152,10 @@ enum db_row { DB_ROW = 1, DB_DONE = 0 };
 int db_step(struct db_stmt *s);
 // For statements without rows: steps to the end. ERR_OK or the error.
 enum err db_run(struct db_stmt *s);
+// The same for a statement whose outcome the unit does not look at: on PostgreSQL it goes out with the next one that is
+// waited for, or with the commit, and costs no round trip of its own. An error it meets is the next one's, or the
+// unit's.
+enum err db_run_later(struct db_stmt *s);
 int64_t db_changes(struct db *db); // rows changed by the last statement that ran to its end
 
 int64_t db_int(struct db_stmt *s, int column); // columns from 0; null gives 0

@@ -406,7 +406,7 @@ static void test_opening_says_what_is_wrong(void **state) {
     fclose(f);
     assert_int_equal(test_db_open_with(&t, (struct database_options){0}, shape, &e), ERR_CORRUPT);
     struct database *d;
-    assert_int_equal(database_open(&d, t.loop, &(struct database_options){.url = "postgresql://x"}, shape, &e),
+    assert_int_equal(database_open(&d, t.loop, &(struct database_options){.url = "mysql://x"}, shape, &e),
                      ERR_UNSUPPORTED);
     test_db_remove(&t);
 }

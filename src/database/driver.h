@@ -19,6 +19,7 @@ struct db_stmt {
 enum db_role { DB_WRITER, DB_READER };
 
 struct db_driver {
+    enum database_kind kind;
     // `create`: make the database when it is not there; otherwise ERR_NOT_FOUND.
     enum err (*open)(const struct database_options *o, enum db_role role, bool create, struct db **out,
                      struct error *e);
@@ -42,6 +43,12 @@ struct db_driver {
     void (*bind_text)(struct db_stmt *s, int index, const char *text, size_t n);
     void (*bind_blob)(struct db_stmt *s, int index, const void *data, size_t n);
     void (*bind_null)(struct db_stmt *s, int index);
+    // The first three are NULL where there is no such thing.
+    void (*bind_ints)(struct db_stmt *s, int index, const int64_t *v, size_t n);
+    void (*bind_texts)(struct db_stmt *s, int index, const char *const *texts, size_t n);
+    void (*bind_blobs)(struct db_stmt *s, int index, const struct db_bytes *v, size_t n);
+    enum err (*run_later)(struct db_stmt *s); // NULL: as db_run
+    enum err (*notify)(struct db *db, const char *channel, const char *payload);
     int (*step)(struct db_stmt *s);
     int64_t (*column_int)(struct db_stmt *s, int column);
     bool (*column_null)(struct db_stmt *s, int column);
@@ -50,5 +57,6 @@ struct db_driver {
 };
 
 extern const struct db_driver sqlite_driver;
+extern const struct db_driver postgres_driver; // where every call fails when PostgreSQL was left out of the build
 
 #endif

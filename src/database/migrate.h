@@ -4,7 +4,8 @@
 
 #include "database/driver.h"
 
-// On the connection before its thread starts.
-enum err migrate(struct db *db, const struct migration *migrations, struct error *e);
+// On the connection before its thread starts; tells `each` (may be NULL) what was applied.
+enum err migrate(struct db *db, const struct migration *migrations, database_migrated_fn *each, void *arg,
+                 struct error *e);
 
 #endif

@@ -213,6 +213,7 @@ static enum err sqlite_space(struct db *base, uint64_t *free_bytes) {
 }
 
 const struct db_driver sqlite_driver = {
+    .kind = DATABASE_SQLITE,
     .open = sqlite_open,
     .close = sqlite_close,
     .check = sqlite_check,

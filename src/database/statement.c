@@ -45,6 +45,27 @@ void db_bind_id(struct db_stmt *s, int index, const struct id *id) {
 
 void db_bind_null(struct db_stmt *s, int index) { s->driver->bind_null(s, index); }
 
+void db_bind_ints(struct db_stmt *s, int index, const int64_t *v, size_t n) {
+    ASSERT(s->driver->bind_ints);
+    s->driver->bind_ints(s, index, v, n);
+}
+
+void db_bind_texts(struct db_stmt *s, int index, const char *const *texts, size_t n) {
+    ASSERT(s->driver->bind_texts);
+    s->driver->bind_texts(s, index, texts, n);
+}
+
+void db_bind_blobs(struct db_stmt *s, int index, const struct db_bytes *v, size_t n) {
+    ASSERT(s->driver->bind_blobs);
+    s->driver->bind_blobs(s, index, v, n);
+}
+
+enum database_kind db_kind(const struct db *db) { return db->driver->kind; }
+
+enum err db_notify(struct db *db, const char *channel, const char *payload) {
+    return db->driver->notify ? db->driver->notify(db, channel, payload) : ERR_OK;
+}
+
 int db_step(struct db_stmt *s) { return s->driver->step(s); }
 
 enum err db_run(struct db_stmt *s) {
@@ -53,6 +74,8 @@ enum err db_run(struct db_stmt *s) {
     }
     return (enum err) - row;
 }
+
+enum err db_run_later(struct db_stmt *s) { return s->driver->run_later ? s->driver->run_later(s) : db_run(s); }
 
 int64_t db_changes(struct db *db) { return db->driver->changes(db); }
 

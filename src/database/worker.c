@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/loop.h"
+#include "database/unit_list.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -18,10 +19,6 @@
 
 #define BATCH_UNITS 512
 #define BATCH_NS    5000000u
-
-struct unit_list {
-    struct db_unit *head, **tail;
-};
 
 // What is posted to the loop; outlives the worker when it is still on its way.
 struct relay {
@@ -44,31 +41,6 @@ struct worker {
     unsigned commits; // of `finished`
     bool posting, stop;
 };
-
-static void list_init(struct unit_list *l) {
-    l->head = NULL;
-    l->tail = &l->head;
-}
-
-static void list_add(struct unit_list *l, struct db_unit *u) {
-    u->next = NULL;
-    *l->tail = u;
-    l->tail = &u->next;
-}
-
-static struct db_unit *list_take(struct unit_list *l) {
-    struct db_unit *u = l->head;
-    l->head = u->next;
-    if (!l->head) l->tail = &l->head;
-    return u;
-}
-
-static void list_move(struct unit_list *to, struct unit_list *from) {
-    if (!from->head) return;
-    *to->tail = from->head;
-    to->tail = from->tail;
-    list_init(from);
-}
 
 static void unit_fail(struct db_unit *u, enum err err, const struct error *e) {
     u->result = err;

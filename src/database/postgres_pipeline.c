@@ -1,0 +1,139 @@
+// Requests and answers. The connection is in libpq's pipeline mode: requests are put together and go out when somebody
+// wants an answer, so that BEGIN, the settings of a transaction, statements whose outcome nobody looks at and the one
+// that is waited for cost one round trip.
+//
+//   request request request | sync  ──>
+//   answer  answer  answer  | sync  <──   after an error the server skips all up to the sync
+//
+// Every wait has an end: a server that does not answer at all is given up, and its connection with it.
+#include "database/postgres.h"
+
+#include "base/assert.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <uv.h>
+
+#define PATIENCE_MS 45000 // longer than the time limit the server keeps for a statement (postgres_connect.c)
+
+static enum err note(struct postgres_db *db, enum postgres_fate fate, const struct error *e) {
+    if (db->failed.code) return db->failed.code;
+    db->failed = *e;
+    db->fate = fate;
+    return e->code;
+}
+
+static enum err lost(struct postgres_db *db, const char *doing) {
+    struct error e = {0};
+    db->requested = 0;
+    postgres_lost(db->conn, doing, &e);
+    db->fate = FATE_LOST;
+    return note(db, FATE_LOST, &e);
+}
+
+bool postgres_request(struct postgres_db *db, int sent, struct postgres_stmt *s, uint64_t prepares) {
+    if (!sent) {
+        lost(db, "asking");
+        return false;
+    }
+    ASSERT(db->requested < POSTGRES_PIPELINE);
+    db->requests[db->requested++] = (struct postgres_request){.stmt = s, .prepares = prepares};
+    return true;
+}
+
+static bool ask(struct postgres_db *db, const char *text) {
+    return postgres_request(db, PQsendQueryParams(db->conn, text, 0, NULL, NULL, NULL, NULL, 1), NULL, 0);
+}
+
+bool postgres_begin_unsent(struct postgres_db *db) {
+    if (!db->begun || db->begin_sent) return true;
+    db->begin_sent = true;
+    bool writes = db->role == DB_WRITER;
+    if (!ask(db, writes ? "begin isolation level read committed read write"
+                        : "begin isolation level repeatable read read only"))
+        return false;
+    if (!db->pooled) return true;
+    return ask(db, "select set_config('search_path', 'barid' || coalesce(', ' || nullif(current_setting('search_path'),"
+                   " ''), ''), true), set_config('statement_timeout', '30s', true)");
+}
+
+// Until there is something to read, or no hope.
+static bool wait_for_input(struct postgres_db *db, uint64_t until_ms) {
+    for (;;) {
+        int unsent = PQflush(db->conn);
+        if (unsent < 0) return false;
+        uint64_t now = uv_hrtime() / 1000000;
+        if (now >= until_ms) return false;
+        int left = (int)(until_ms - now);
+        struct pollfd p = {.fd = PQsocket(db->conn), .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
+        int n = poll(&p, 1, left);
+        if (n < 0 && errno != EINTR) return false;
+        if (n <= 0) continue;
+        if (!(p.revents & ~POLLOUT)) continue;
+        return PQconsumeInput(db->conn) == 1;
+    }
+}
+
+static void remember_prepared(struct postgres_db *db, const struct postgres_request *q) {
+    struct postgres_stmt *s = q->stmt;
+    ASSERT(s->variants < POSTGRES_VARIANTS);
+    s->prepared[s->variants++] = q->prepares;
+}
+
+// An error answers one request; those behind it are skipped.
+static void answer(struct postgres_db *db, const struct postgres_request *q, PGresult *r, PGresult **last) {
+    struct error e = {0};
+    enum postgres_fate fate;
+    switch (PQresultStatus(r)) {
+    case PGRES_COMMAND_OK:
+    case PGRES_TUPLES_OK:
+        if (q && q->prepares) remember_prepared(db, q);
+        PQclear(*last);
+        *last = r;
+        return;
+    case PGRES_PIPELINE_ABORTED: PQclear(r); return;
+    default:
+        postgres_fail(r, q && q->stmt ? q->stmt->text : NULL, &e, &fate);
+        const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+        bool forgotten = state && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0);
+        if (forgotten || fate == FATE_AGAIN) postgres_forget_prepared(db);
+        if (forgotten) db->unnamed = true;
+        note(db, fate, &e);
+        PQclear(r);
+    }
+}
+
+static enum err read_answers(struct postgres_db *db, PGresult **last) {
+    uint64_t until = uv_hrtime() / 1000000 + PATIENCE_MS;
+    unsigned at = 0;
+    for (;;) {
+        while (PQisBusy(db->conn))
+            if (!wait_for_input(db, until)) return lost(db, "waiting for PostgreSQL");
+        PGresult *r = PQgetResult(db->conn);
+        if (PQstatus(db->conn) == CONNECTION_BAD) {
+            PQclear(r);
+            return lost(db, "waiting for PostgreSQL");
+        }
+        if (!r) {
+            at++;
+            continue;
+        }
+        if (PQresultStatus(r) == PGRES_PIPELINE_SYNC) {
+            PQclear(r);
+            db->requested = 0;
+            return db->failed.code;
+        }
+        answer(db, at < db->requested ? &db->requests[at] : NULL, r, last);
+    }
+}
+
+enum err postgres_collect(struct postgres_db *db, PGresult **last) {
+    PGresult *answered = NULL;
+    if (db->fate == FATE_LOST) return db->failed.code;
+    if (!PQpipelineSync(db->conn)) return lost(db, "asking PostgreSQL");
+    enum err err = read_answers(db, &answered);
+    if (!err && last) *last = answered;
+    else PQclear(answered);
+    return err;
+}

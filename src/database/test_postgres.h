@@ -1,0 +1,77 @@
+// For tests: a PostgreSQL database of one's own, on the server that BARID_TEST_POSTGRES names.
+#ifndef BARID_DATABASE_TEST_POSTGRES_H
+#define BARID_DATABASE_TEST_POSTGRES_H
+
+#include "database/test_database.h"
+
+#include <libpq-fe.h>
+
+struct test_postgres {
+    struct test_db t; // its path is the url
+    char admin[512], name[64], url[512];
+};
+
+static inline PGconn *test_pg_connect(const char *url) {
+    PGconn *conn = PQconnectdb(url);
+    if (PQstatus(conn) != CONNECTION_OK) fail_msg("%s", PQerrorMessage(conn));
+    return conn;
+}
+
+// Runs a statement beside barid; gives the first value as a number, or 0.
+static inline long test_pg_sql(const char *url, const char *sql) {
+    PGconn *conn = test_pg_connect(url);
+    PGresult *r = PQexec(conn, sql);
+    if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", sql, PQerrorMessage(conn));
+    long value = PQntuples(r) && PQnfields(r) && !PQgetisnull(r, 0, 0) ? strtol(PQgetvalue(r, 0, 0), NULL, 10) : 0;
+    PQclear(r);
+    PQfinish(conn);
+    return value;
+}
+
+static inline bool test_pg_there(void) { return getenv("BARID_TEST_POSTGRES") != NULL; }
+
+// The server's url with another database: everything up to the path, and what follows it.
+static inline void test_pg_url(char *out, size_t size, const char *server, const char *database) {
+    const char *host = strstr(server, "://") + 3, *path = host + strcspn(host, "/?"), *query = strchr(server, '?');
+    snprintf(out, size, "%.*s/%s%s", (int)(path - server), server, database, query ? query : "");
+}
+
+static inline void test_pg_prepare(struct test_postgres *p) {
+    char sql[128];
+    memset(p, 0, sizeof *p);
+    struct error e;
+    assert_int_equal(loop_new(&p->t.loop, &e), ERR_OK);
+    static int made;
+    snprintf(p->admin, sizeof p->admin, "%s", getenv("BARID_TEST_POSTGRES"));
+    snprintf(p->name, sizeof p->name, "barid_test_%d_%d", (int)getpid(), ++made);
+    snprintf(sql, sizeof sql, "create database %s", p->name);
+    test_pg_sql(p->admin, sql);
+    test_pg_url(p->url, sizeof p->url, p->admin, p->name);
+}
+
+static inline enum err test_pg_open_with(struct test_postgres *p, struct database_options o,
+                                         const struct migration *migrations, struct error *e) {
+    if (!o.url) o.url = p->url;
+    return database_open(&p->t.d, p->t.loop, &o, migrations, e);
+}
+
+static inline void test_pg_open(struct test_postgres *p, const struct migration *migrations) {
+    struct error e = {0};
+    test_pg_prepare(p);
+    if (test_pg_open_with(p, (struct database_options){0}, migrations, &e)) fail_msg("%s", e.text);
+}
+
+static inline void test_pg_remove(struct test_postgres *p) {
+    char sql[128];
+    loop_free(p->t.loop);
+    snprintf(sql, sizeof sql, "drop database %s with (force)", p->name);
+    test_pg_sql(p->admin, sql);
+}
+
+static inline void test_pg_close(struct test_postgres *p) {
+    database_close(p->t.d);
+    test_pg_remove(p);
+}
+
+#endif
