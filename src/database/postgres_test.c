@@ -1,5 +1,5 @@
 // The port over a real PostgreSQL: what SQLite has no equal of.
-#include "database/test_postgres.h"
+#include "database/postgres_fixture.h"
 
 static const struct migration shape[] = {
     {.number = 1,

@@ -1,6 +1,6 @@
 // For tests: a PostgreSQL database of one's own, on the server that BARID_TEST_POSTGRES names.
-#ifndef BARID_DATABASE_TEST_POSTGRES_H
-#define BARID_DATABASE_TEST_POSTGRES_H
+#ifndef BARID_DATABASE_POSTGRES_FIXTURE_H
+#define BARID_DATABASE_POSTGRES_FIXTURE_H
 
 #include "database/test_database.h"
 
