@@ -7,9 +7,19 @@
 
 #define TEXT_MAX 255
 
+static enum err open_kafka(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e) {
+#ifdef BARID_KAFKA
+    return kafka_open(out, loop, o, e);
+#else
+    return error_set(e, ERR_UNSUPPORTED, "this barid was built without Kafka (meson option kafka)");
+#endif
+}
+
 enum err bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e) {
     if (strcmp(o->url, "embedded:") == 0) return embedded_open(out, loop, o, e);
-    return error_set(e, ERR_UNSUPPORTED, "no such kind of bus: %s", o->url);
+    if (strncmp(o->url, "kafka://", 8) == 0) return open_kafka(out, loop, o, e);
+    size_t scheme = strcspn(o->url, ":"); // what follows may hold a password
+    return error_set(e, ERR_UNSUPPORTED, "no such kind of bus: %.*s:", (int)(scheme < 32 ? scheme : 32), o->url);
 }
 
 void bus_close(struct bus *b) {

@@ -1,0 +1,234 @@
+// Publishing: an event becomes a record, a delivery report becomes its answer.
+//
+//   topic, key, payload   Kafka's topic, key (none when empty) and value
+//   headers               CloudEvents, binary mode: ce_specversion, ce_id, ce_type (the topic), ce_source, ce_time,
+//                         content-type; then the event's own. An event that brings one of these itself is taken at its
+//                         word, but for ce_specversion and ce_id.
+//
+// To a topic that is not known yet the event waits until the broker has said whether there is one (kafka_topics.c).
+//
+// A broker refuses a batch as a whole, the innocent with the guilty. So the members of a batch that is refused for what
+// one of them may have done are published again, one by one and in order; what is refused then is guilty. Events of one
+// key that are under way meanwhile may overtake: whoever needs the order of a key has one event of it under way.
+#include "bus/kafka.h"
+
+#include "base/assert.h"
+#include "base/id.h"
+#include "base/io.h"
+#include "base/time.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define WAITING_MAX 10000
+#define HEADERS_MAX 64
+
+// ---- headers
+
+static bool brings(const struct bus_event *event, const char *name) {
+    for (size_t i = 0; i < event->header_count; i++)
+        if (strcasecmp(event->headers[i].name, name) == 0) return true;
+    return false;
+}
+
+static void add(rd_kafka_headers_t *h, const char *name, const char *value) {
+    if (rd_kafka_header_add(h, name, -1, value, -1)) die("out of memory");
+}
+
+static void add_missing(rd_kafka_headers_t *h, const struct bus_event *event, const char *name, const char *value) {
+    if (!brings(event, name)) add(h, name, value);
+}
+
+static rd_kafka_headers_t *headers_of(struct kafka *k, const struct bus_event *event) {
+    char id[ID_TEXT], time[TIME_TEXT];
+    rd_kafka_headers_t *h = rd_kafka_headers_new(event->header_count + 6);
+    id_format(&event->event_id, id);
+    time_format_ms(io_wall_ms(k->io), time);
+    add(h, "ce_specversion", "1.0");
+    add(h, "ce_id", id);
+    add_missing(h, event, "ce_type", event->topic);
+    add_missing(h, event, "ce_source", k->settings.source);
+    add_missing(h, event, "ce_time", time);
+    add_missing(h, event, "content-type", "application/json");
+    for (size_t i = 0; i < event->header_count; i++) {
+        const struct bus_header *own = &event->headers[i];
+        if (strcasecmp(own->name, "ce_id") != 0 && strcasecmp(own->name, "ce_specversion") != 0)
+            add(h, own->name, own->value);
+    }
+    return h;
+}
+
+// ---- records
+
+// What a report has to find again.
+struct unanswered {
+    bus_done_fn *done;
+    void *arg;
+};
+
+static void answer(bus_done_fn *done, void *arg, enum err err, const char *why) {
+    if (done) done(arg, err, why);
+}
+
+void kafka_held_answer(struct kafka_held *h, enum err err, const char *why) {
+    answer(h->done, h->arg, err, why);
+    if (h->headers) rd_kafka_headers_destroy(h->headers);
+    free(h);
+}
+
+static struct kafka_held *held_copy(const struct kafka_held *from) {
+    size_t topic = strlen(from->topic) + 1;
+    struct kafka_held *h = malloc(sizeof *h + topic + from->key_length + from->payload_length);
+    if (!h) die("out of memory");
+    char *at = (char *)(h + 1);
+    *h = *from;
+    h->node = (struct list_node){0};
+    h->topic = memcpy(at, from->topic, topic);
+    if (from->key) h->key = memcpy(at + topic, from->key, from->key_length);
+    if (from->payload) h->payload = memcpy(at + topic + from->key_length, from->payload, from->payload_length);
+    return h;
+}
+
+// The headers are taken over when, and only when, it is ERR_OK. `rkt` NULL: the topic by its name.
+static rd_kafka_resp_err_t produce(struct kafka_producer *p, rd_kafka_topic_t *rkt, const struct kafka_held *h,
+                                   struct error *e) {
+    struct unanswered *u = malloc(sizeof *u);
+    if (!u) die("out of memory");
+    *u = (struct unanswered){.done = h->done, .arg = h->arg};
+    rd_kafka_vu_t what[] = {
+        rkt ? (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = rkt}
+            : (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = h->topic},
+        {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
+        {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {.ptr = (void *)h->key, .size = h->key_length}},
+        {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {.ptr = (void *)h->payload, .size = h->payload_length}},
+        {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = h->headers},
+        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = u},
+    };
+    rd_kafka_error_t *failed = rd_kafka_produceva(p->rk, what, sizeof what / sizeof *what);
+    if (!failed) {
+        p->unanswered++;
+        return RD_KAFKA_RESP_ERR_NO_ERROR;
+    }
+    rd_kafka_resp_err_t code = rd_kafka_error_code(failed);
+    enum err err = code == RD_KAFKA_RESP_ERR__QUEUE_FULL ? ERR_BUSY : kafka_err(code);
+    error_set(e, err, "%s", rd_kafka_error_string(failed));
+    rd_kafka_error_destroy(failed);
+    free(u);
+    return code;
+}
+
+void kafka_held_send(struct kafka_producer *p, rd_kafka_topic_t *rkt, struct kafka_held *h) {
+    struct error e;
+    if (produce(p, rkt, h, &e)) {
+        kafka_held_answer(h, e.code, e.text);
+        return;
+    }
+    free(h); // its answer comes with the report, its headers are librdkafka's
+}
+
+// ---- one by one
+
+static void send_next_alone(struct kafka *k) {
+    struct error e;
+    if (k->alone && k->alone->unanswered > 0) return;
+    struct list_node *next = list_pop_front(&k->lonely);
+    if (!next) return;
+    struct kafka_held *h = LIST_ITEM(next, struct kafka_held, node);
+    if (!k->alone) k->alone = kafka_producer_new(k, true, &e);
+    if (k->alone) kafka_held_send(k->alone, NULL, h);
+    else kafka_held_answer(h, ERR_UNAVAILABLE, e.text);
+}
+
+static void try_alone(struct kafka *k, const rd_kafka_message_t *m, const struct unanswered *u) {
+    rd_kafka_headers_t *headers = NULL;
+    rd_kafka_message_detach_headers((rd_kafka_message_t *)m, &headers);
+    struct kafka_held from = {.done = u->done,
+                              .arg = u->arg,
+                              .headers = headers,
+                              .topic = rd_kafka_topic_name(m->rkt),
+                              .key = m->key,
+                              .key_length = m->key_len,
+                              .payload = m->payload,
+                              .payload_length = m->len};
+    list_push_back(&k->lonely, &held_copy(&from)->node);
+}
+
+// ---- reports
+
+static void forget_topic(struct kafka_producer *p, const char *name) {
+    struct kafka_topic *t = map_get(&p->topics, name, strlen(name));
+    if (t) t->known = false;
+}
+
+void kafka_report(struct kafka_producer *p, const rd_kafka_message_t *m) {
+    struct unanswered u = *(struct unanswered *)m->_private;
+    struct kafka *k = p->bus;
+    rd_kafka_msg_status_t status = rd_kafka_message_status(m);
+    free(m->_private);
+    if (!m->err || status == RD_KAFKA_MSG_STATUS_PERSISTED) {
+        kafka_is_there(k);
+        answer(u.done, u.arg, ERR_OK, "");
+    } else if (!p->alone && !k->closing && kafka_err_of_one_in_batch(m->err)) {
+        try_alone(k, m, &u);
+    } else {
+        char why[256];
+        bool perhaps = status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED;
+        snprintf(why, sizeof why, "%s (%s)%s", rd_kafka_err2str(m->err), rd_kafka_err2name(m->err),
+                 perhaps ? "; the broker may have it all the same" : "");
+        if (kafka_err_no_topic(m->err)) forget_topic(p, rd_kafka_topic_name(m->rkt));
+        answer(u.done, u.arg, kafka_err(m->err), why);
+    }
+    send_next_alone(k);
+}
+
+// ---- publishing
+
+static enum err take(struct kafka *k, const struct kafka_held *record, bool create, struct error *e) {
+    struct kafka_producer *p = kafka_producer_together(k, e);
+    if (!p) return ERR_UNAVAILABLE;
+    struct kafka_topic *t = kafka_topic_get(p, record->topic, e);
+    if (!t) return e->code;
+    t->create |= create;
+    if (t->known) {
+        rd_kafka_resp_err_t code = produce(p, t->rkt, record, e);
+        if (!code) return ERR_OK;
+        if (!kafka_err_no_topic(code)) return e->code;
+        t->known = false; // it was deleted
+    }
+    if (p->waiting >= WAITING_MAX) return error_set(e, ERR_BUSY, "too many events wait to know their topic");
+    kafka_topic_wait(t, held_copy(record));
+    return ERR_OK;
+}
+
+enum err kafka_publish_record(struct kafka *k, const struct kafka_held *record, struct error *e) {
+    struct error why;
+    enum err code = k->closing ? error_set(&why, ERR_CLOSED, "the bus is closing") : take(k, record, true, &why);
+    if (code) rd_kafka_headers_destroy(record->headers);
+    if (code && e) *e = why;
+    return code;
+}
+
+enum err kafka_publish(struct bus *bus, const struct bus_event *event, bus_done_fn *done, void *arg, struct error *e) {
+    struct kafka *k = (struct kafka *)bus;
+    struct error why;
+    if (k->closing) return error_set(e, ERR_CLOSED, "the bus is closing");
+    if (strlen(event->topic) >= KAFKA_TOPIC_MAX)
+        return error_field(e, "topic", "Kafka's topics have at most 249 bytes");
+    if (event->header_count > HEADERS_MAX)
+        return error_field(e, "headers", "an event has at most %d headers", HEADERS_MAX);
+    bool keyed = event->key && event->key[0];
+    struct kafka_held record = {.done = done,
+                                .arg = arg,
+                                .headers = headers_of(k, event),
+                                .topic = event->topic,
+                                .key = keyed ? event->key : NULL,
+                                .key_length = keyed ? strlen(event->key) : 0,
+                                .payload = event->payload,
+                                .payload_length = event->payload_length};
+    enum err code = take(k, &record, k->settings.create_topics, &why);
+    if (code) rd_kafka_headers_destroy(record.headers);
+    if (code && e) *e = why;
+    return code;
+}

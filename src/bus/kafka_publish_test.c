@@ -1,0 +1,354 @@
+// Publishing to Kafka: on librdkafka's mock cluster, which can be told to fail, and on a real broker when
+// BARID_TEST_KAFKA=HOST:PORT names one (tools/kafka.py -- COMMAND).
+#include "bus/kafka_rig_test.h"
+
+#include <librdkafka/rdkafka_mock.h>
+
+#define API_PRODUCE 0
+
+struct mock {
+    struct rig rig; // first: a test sees a rig
+    rd_kafka_t *rk;
+    rd_kafka_mock_cluster_t *cluster;
+};
+
+static void mute(const rd_kafka_t *rk, int level, const char *facility, const char *text) {}
+
+static int setup_mock(void **state) {
+    struct mock *m = calloc(1, sizeof *m);
+    char why[256];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set_log_cb(conf, mute);
+    m->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+    m->cluster = rd_kafka_mock_cluster_new(m->rk, 1);
+    assert_int_equal(rd_kafka_mock_topic_create(m->cluster, "never", 2, 1), 0);
+    rig_init(&m->rig, rd_kafka_mock_cluster_bootstraps(m->cluster));
+    for (int i = 0; i < 3; i++) // the mock makes topics by itself, with partitions that nobody asked for
+        rd_kafka_mock_topic_create(m->cluster, topic_of(&m->rig, (const char *[]){"orders", "keys", "closing"}[i]), 2,
+                                   1);
+    rig_open(&m->rig,
+             "message.timeout.ms=2000&socket.timeout.ms=1000&request.timeout.ms=1000&queue.buffering.max.messages=100");
+    *state = &m->rig;
+    return 0;
+}
+
+static int teardown_mock(void **state) {
+    struct mock *m = *state;
+    rig_release(&m->rig);
+    rd_kafka_mock_cluster_destroy(m->cluster);
+    rd_kafka_destroy(m->rk);
+    free(m);
+    return 0;
+}
+
+static int setup_real(void **state) {
+    const char *address = getenv("BARID_TEST_KAFKA");
+    *state = NULL;
+    if (!address) return 0;
+    struct rig *r = calloc(1, sizeof *r);
+    rig_init(r, address);
+    rig_open(r, "");
+    *state = r;
+    return 0;
+}
+
+static int teardown_real(void **state) {
+    if (*state) rig_release(*state);
+    free(*state);
+    return 0;
+}
+
+static struct rig *rig_of(void **state) {
+    if (*state) return *state;
+    print_message("no Kafka: BARID_TEST_KAFKA=HOST:PORT is not set\n");
+    skip();
+    return NULL;
+}
+
+static struct kafka *bus_of(struct rig *r) { return (struct kafka *)r->bus; }
+
+// ---- on both
+
+static void an_event_is_a_record_with_the_headers_of_a_cloud_event(void **state) {
+    struct rig *r = rig_of(state);
+    struct answers a = {0};
+    struct record got;
+    char id[ID_TEXT], wanted[64];
+    struct bus_header own[] = {{"traceparent", "00-1-2-01"}, {"ce_id", "not this one"}, {"ce_source", "shop"}};
+    struct bus_event v = {.event_id = id_new(r->io),
+                          .topic = topic_of(r, "orders"),
+                          .key = "order-1",
+                          .payload = "{}",
+                          .payload_length = 2,
+                          .headers = own,
+                          .header_count = 3};
+    assert_int_equal(bus_publish(r->bus, &v, on_answer, &a, &r->err), ERR_OK);
+    run_until_answers(r, &a, 1);
+    assert_int_equal(a.of[ERR_OK], 1);
+    read_records(r, v.topic, &got, 1);
+    id_format(&v.event_id, id);
+    snprintf(wanted, sizeof wanted, "ce_id=%s;", id);
+    assert_string_equal(got.key, "order-1");
+    assert_string_equal(got.value, "{}");
+    assert_non_null(strstr(got.headers, wanted));
+    assert_null(strstr(got.headers, "not this one"));
+    assert_non_null(strstr(got.headers, "ce_specversion=1.0;"));
+    assert_non_null(strstr(got.headers, "ce_source=shop;"));
+    assert_null(strstr(got.headers, "ce_source=barid;"));
+    assert_non_null(strstr(got.headers, ".orders;")); // the end of ce_type
+    assert_non_null(strstr(got.headers, "ce_time=20"));
+    assert_non_null(strstr(got.headers, "content-type=application/json;"));
+    assert_non_null(strstr(got.headers, "traceparent=00-1-2-01;"));
+}
+
+static void events_of_a_key_lie_in_one_partition_in_order(void **state) {
+    struct rig *r = rig_of(state);
+    struct answers a = {0};
+    static struct record got[60];
+    char key[16], body[16];
+    int next[3] = {0}, where[3] = {-1, -1, -1};
+    for (int i = 0; i < 60; i++) {
+        snprintf(key, sizeof key, "k%d", i % 3);
+        snprintf(body, sizeof body, "%d", i);
+        put(r, topic_of(r, "keys"), key, body, &a);
+    }
+    run_until_answers(r, &a, 60);
+    assert_int_equal(a.of[ERR_OK], 60);
+    read_records(r, topic_of(r, "keys"), got, 60);
+    for (int i = 0; i < 60; i++) {
+        int k = got[i].key[1] - '0';
+        assert_int_equal(atol(got[i].value), k + 3 * next[k]++); // NOLINT
+        if (where[k] < 0) where[k] = got[i].partition;
+        assert_int_equal(got[i].partition, where[k]);
+    }
+}
+
+static void closing_answers_what_was_published(void **state) {
+    struct rig *r = rig_of(state);
+    struct answers a = {0};
+    put(r, topic_of(r, "closing"), NULL, "a", &a);
+    run_until_answers(r, &a, 1);
+    for (int i = 0; i < 50; i++) put(r, topic_of(r, "closing"), NULL, "b", &a);
+    bus_close(r->bus);
+    assert_int_equal(a.of[ERR_OK], 51);
+    rig_open(r, "");
+}
+
+static bool is_reachable(void *arg) { return bus_reachable(arg); }
+static bool is_away(void *arg) { return !bus_reachable(arg); }
+
+static void a_broker_that_is_there_is_reachable(void **state) {
+    struct rig *r = rig_of(state);
+    run_until(r, is_reachable, r->bus);
+}
+
+// ---- on the real one
+
+static void make_topic(struct rig *r, const char *name, const char *setting, const char *value) {
+    char why[256];
+    rd_kafka_t *rk = bus_of(r)->together->rk;
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, 2, 1, why, sizeof why);
+    rd_kafka_queue_t *q = rd_kafka_queue_new(rk);
+    rd_kafka_NewTopic_set_config(topic, setting, value);
+    rd_kafka_CreateTopics(rk, &topic, 1, NULL, q);
+    rd_kafka_event_destroy(rd_kafka_queue_poll(q, PATIENCE_MS));
+    rd_kafka_queue_destroy(q);
+    rd_kafka_NewTopic_destroy(topic);
+}
+
+static void only_the_event_that_is_too_large_fails(void **state) {
+    struct rig *r = rig_of(state);
+    struct answers good = {0}, bad = {0};
+    static struct record got[41];
+    char large[5000], body[16];
+    memset(large, 'x', sizeof large);
+    make_topic(r, topic_of(r, "small"), "max.message.bytes", "2000");
+    put(r, topic_of(r, "small"), "k", "0", &good);
+    run_until_answers(r, &good, 1);
+    for (int i = 1; i <= 40; i++) {
+        snprintf(body, sizeof body, "%d", i);
+        put(r, topic_of(r, "small"), "k", body, &good);
+        if (i == 20) assert_int_equal(try_put(r, topic_of(r, "small"), "k", large, sizeof large, &bad), ERR_OK);
+    }
+    run_until_answers(r, &good, 41);
+    run_until_answers(r, &bad, 1);
+    assert_int_equal(good.of[ERR_OK], 41);
+    assert_int_equal(bad.of[ERR_TOO_LARGE], 1);
+    read_records(r, topic_of(r, "small"), got, 41);
+}
+
+static void an_event_larger_than_the_client_takes_is_refused_at_once(void **state) {
+    struct rig *r = rig_of(state);
+    struct answers a = {0};
+    static char large[2000000];
+    put(r, topic_of(r, "large"), NULL, "x", &a);
+    run_until_answers(r, &a, 1);
+    assert_int_equal(try_put(r, topic_of(r, "large"), NULL, large, sizeof large, &a), ERR_TOO_LARGE);
+}
+
+static void an_unknown_topic_is_the_events_fault(void **state) {
+    struct rig *r = rig_of(state);
+    struct answers a = {0};
+    bus_of(r)->settings.create_topics = false;
+    put(r, topic_of(r, "none"), "k", "x", &a);
+    run_until_answers(r, &a, 1);
+    assert_int_equal(a.of[ERR_NOT_FOUND], 1);
+    assert_non_null(strstr(a.why, "UNKNOWN_TOPIC"));
+    bus_of(r)->settings.create_topics = true; // and it is not held against the topic
+    put(r, topic_of(r, "none"), "k", "x", &a);
+    run_until_answers(r, &a, 2);
+    assert_int_equal(a.of[ERR_OK], 1);
+}
+
+// ---- on the mock
+
+static void what_passes_is_not_seen(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0};
+    rd_kafka_mock_push_request_errors(m->cluster, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+                                      RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR__TRANSPORT);
+    put(&m->rig, "never", "k", "x", &a);
+    run_until_answers(&m->rig, &a, 1);
+    assert_int_equal(a.of[ERR_OK], 1);
+}
+
+static void a_topic_that_is_not_ours_to_write_is_the_events_fault(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0};
+    rd_kafka_mock_push_request_errors(m->cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    put(&m->rig, "never", "k", "x", &a);
+    run_until_answers(&m->rig, &a, 1);
+    assert_int_equal(a.of[ERR_FORBIDDEN], 1);
+}
+
+static void a_batch_refused_as_a_whole_is_published_one_by_one(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0};
+    static struct record got[11];
+    char body[16];
+    put(&m->rig, "never", "k", "first", &a);
+    run_until_answers(&m->rig, &a, 1);
+    rd_kafka_mock_push_request_errors(m->cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    for (int i = 0; i < 10; i++) {
+        snprintf(body, sizeof body, "%d", i);
+        put(&m->rig, "never", "k", body, &a);
+    }
+    run_until_answers(&m->rig, &a, 11);
+    assert_int_equal(a.of[ERR_OK], 11);
+    read_records(&m->rig, "never", got, 11);
+    assert_non_null(strstr(got[5].headers, "ce_id="));
+}
+
+static void an_outage_is_away_and_passes(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0}, again = {0};
+    run_until(&m->rig, is_reachable, m->rig.bus);
+    put(&m->rig, "never", "k", "x", &a);
+    run_until_answers(&m->rig, &a, 1);
+    rd_kafka_mock_broker_set_down(m->cluster, 1);
+    put(&m->rig, "never", "k", "x", &a);
+    put(&m->rig, "new", "k", "x", &a); // not even known
+    run_until_answers(&m->rig, &a, 3);
+    assert_int_equal(a.of[ERR_UNAVAILABLE], 2);
+    run_until(&m->rig, is_away, m->rig.bus);
+    rd_kafka_mock_broker_set_up(m->cluster, 1);
+    run_until(&m->rig, is_reachable, m->rig.bus);
+    put(&m->rig, "never", "k", "x", &again);
+    put(&m->rig, "new", "k", "x", &again);
+    run_until_answers(&m->rig, &again, 2);
+    assert_int_equal(again.of[ERR_OK], 2);
+}
+
+static void a_full_queue_is_busy(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0};
+    put(&m->rig, "never", "k", "x", &a);
+    run_until_answers(&m->rig, &a, 1);
+    rd_kafka_mock_broker_set_down(m->cluster, 1);
+    for (int i = 0; i < 100; i++) put(&m->rig, "never", "k", "x", &a);
+    assert_int_equal(try_put(&m->rig, "never", "k", "x", 1, &a), ERR_BUSY);
+    run_until_answers(&m->rig, &a, 101);
+    assert_int_equal(a.of[ERR_UNAVAILABLE], 100);
+}
+
+static bool is_replaced(void *arg) { return ((struct kafka *)arg)->together == NULL; }
+
+static void a_producer_that_is_broken_for_good_is_replaced(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0};
+    struct kafka *k = bus_of(&m->rig);
+    put(&m->rig, "never", "k", "x", &a);
+    run_until_answers(&m->rig, &a, 1);
+    rd_kafka_mock_broker_set_down(m->cluster, 1);
+    for (int i = 0; i < 5; i++) put(&m->rig, "never", "k", "x", &a);
+    rd_kafka_test_fatal_error(k->together->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a test");
+    run_until(&m->rig, is_replaced, k);
+    rd_kafka_mock_broker_set_up(m->cluster, 1);
+    put(&m->rig, "never", "k", "x", &a);
+    run_until_answers(&m->rig, &a, 7);
+    assert_int_equal(a.of[ERR_OK], 2);
+    assert_int_equal(a.of[ERR_UNAVAILABLE], 5);
+}
+
+static void closing_does_not_wait_for_ever(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0};
+    put(&m->rig, "never", "k", "x", &a);
+    run_until_answers(&m->rig, &a, 1);
+    rd_kafka_mock_broker_set_down(m->cluster, 1);
+    for (int i = 0; i < 5; i++) put(&m->rig, "never", "k", "x", &a);
+    put(&m->rig, "new", "k", "x", &a);
+    bus_close(m->rig.bus);
+    assert_int_equal(a.n, 7);
+    assert_int_equal(a.of[ERR_UNAVAILABLE], 6);
+    rig_open(&m->rig, "");
+}
+
+// ---- the URL
+
+static void what_is_wrong_with_a_url_is_said(void **state) {
+    static const char *const wrong[][2] = {
+        {"kafka://", "HOST:PORT"},
+        {"kafka://h:1/x", "HOST:PORT"},
+        {"kafka://h:1?nonsense.ms=1", "no setting nonsense.ms"},
+        {"kafka://h:1?linger.ms=soon", "linger.ms"},
+        {"kafka://h:1?acks=1", "acks is not free"},
+        {"kafka://h:1?partitions=0", "partitions"},
+        {"kafka://h:1?create_topics=perhaps", "true or false"},
+        {"kafka://h:1?sasl.password=%zz", "percent"},
+        {"kafka://h:1?sasl.password=%4", "percent"},
+    };
+    struct rig *r = *state;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct bus *b;
+        struct error e;
+        struct bus_options o = {.url = wrong[i][0], .io = r->io};
+        assert_int_equal(bus_open(&b, r->loop, &o, &e), ERR_INVALID);
+        if (!strstr(e.text, wrong[i][1])) fail_msg("%s: %s", wrong[i][0], e.text);
+    }
+}
+
+int main(void) {
+#define ON_MOCK(f) cmocka_unit_test_setup_teardown(f, setup_mock, teardown_mock)
+#define ON_REAL(f) cmocka_unit_test_setup_teardown(f, setup_real, teardown_real)
+#define ON_BOTH(f)                                                                                                     \
+    ON_MOCK(f), { #f "_on_kafka", f, setup_real, teardown_real, NULL }
+    const struct CMUnitTest tests[] = {
+        ON_BOTH(an_event_is_a_record_with_the_headers_of_a_cloud_event),
+        ON_BOTH(events_of_a_key_lie_in_one_partition_in_order),
+        ON_BOTH(closing_answers_what_was_published),
+        ON_BOTH(a_broker_that_is_there_is_reachable),
+        ON_REAL(only_the_event_that_is_too_large_fails),
+        ON_REAL(an_event_larger_than_the_client_takes_is_refused_at_once),
+        ON_REAL(an_unknown_topic_is_the_events_fault),
+        ON_MOCK(what_passes_is_not_seen),
+        ON_MOCK(a_topic_that_is_not_ours_to_write_is_the_events_fault),
+        ON_MOCK(a_batch_refused_as_a_whole_is_published_one_by_one),
+        ON_MOCK(an_outage_is_away_and_passes),
+        ON_MOCK(a_full_queue_is_busy),
+        ON_MOCK(a_producer_that_is_broken_for_good_is_replaced),
+        ON_MOCK(closing_does_not_wait_for_ever),
+        ON_MOCK(what_is_wrong_with_a_url_is_said),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
