@@ -175,11 +175,13 @@ void database_stats(const struct database *d, struct database_stats *out) {
 }
 
 enum err database_listen(struct database *d, const char *channel, database_notice_fn *fn, void *arg, struct error *e) {
-    return ERR_OK;
+    return d->pool ? postgres_pool_listen(d->pool, channel, fn, arg, e) : ERR_OK;
 }
 
-void database_unlisten(struct database *d, const char *channel, database_notice_fn *fn, void *arg) {}
+void database_unlisten(struct database *d, const char *channel, database_notice_fn *fn, void *arg) {
+    if (d->pool) postgres_pool_unlisten(d->pool, channel, fn, arg);
+}
 
 enum database_notices database_notices(const struct database *d) {
-    return d->kind == DATABASE_SQLITE ? NOTICES_NONE : NOTICES_AWAY;
+    return d->pool ? postgres_pool_notices(d->pool) : NOTICES_NONE;
 }

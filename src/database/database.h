@@ -91,8 +91,9 @@ enum err database_migrate(const char *url, const struct migration *migrations, d
 // ---- notices: PostgreSQL's LISTEN and NOTIFY --------------------------------------------------------------------
 // On SQLite nobody else writes: listening does nothing, and neither does db_notify.
 
-// On the loop thread. `payload` NULL: something may have been missed (just connected, or connected again), so look for
-// yourself. The channel is a plain identifier.
+// On the loop thread. `payload` NULL: something may have been missed (just connected, or connected again), or what
+// database_notices says has changed, so look for yourself. Equal notices without a payload may come as one. The channel
+// is a plain identifier.
 typedef void database_notice_fn(void *arg, const char *payload);
 enum err database_listen(struct database *d, const char *channel, database_notice_fn *fn, void *arg, struct error *e);
 void database_unlisten(struct database *d, const char *channel, database_notice_fn *fn, void *arg);

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ static enum err postgres_open(const struct database_options *o, enum db_role rol
     if (!db) return error_set(e, ERR_NOMEM, "no memory for the database");
     db->base.driver = &postgres_driver;
     db->role = role;
-    enum err err = postgres_connect(o->url, &db->conn, &db->pooled, e);
+    enum err err = postgres_connect(o->url, true, &db->conn, &db->pooled, e);
     if (err) {
         free(db);
         return err;
@@ -63,13 +64,24 @@ static enum err postgres_exec(struct db *base, const char *text, struct error *e
     return err;
 }
 
+// A server that has gone says so while nobody asks: better found out before anything is sent, since a commit that is on
+// its way when the connection breaks is uncertain.
+static bool still_there(PGconn *conn) {
+    struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
+    while (poll(&p, 1, 0) > 0)
+        if (!PQconsumeInput(conn)) return false;
+    return PQstatus(conn) == CONNECTION_OK;
+}
+
 static enum err postgres_begin(struct db *base, struct error *e) {
     struct postgres_db *db = of(base);
     clear_transaction(db);
     db->begun = true;
-    if (PQstatus(db->conn) == CONNECTION_OK) return ERR_OK;
+    if (still_there(db->conn)) return ERR_OK;
     db->fate = FATE_LOST;
-    return postgres_lost(db->conn, "beginning a transaction", e ? e : &db->failed);
+    postgres_lost(db->conn, "beginning a transaction", &db->failed);
+    if (e) *e = db->failed;
+    return db->failed.code;
 }
 
 static enum err end(struct postgres_db *db, const char *text, PGresult **r) {

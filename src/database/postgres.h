@@ -50,10 +50,11 @@ struct postgres_db {
     struct db base;
     PGconn *conn;
     enum db_role role;
-    bool pooled;     // settings and prepared statements do not survive the transaction: somebody stands between
-    bool unnamed;    // statements are parsed every time
-    bool begun;      // inside a transaction, as far as the unit knows
-    bool begin_sent; // and as far as the server does
+    bool pooled;         // settings and prepared statements do not survive the transaction: somebody stands between
+    bool unnamed;        // statements are parsed every time
+    unsigned generation; // of the statements' names
+    bool begun;          // inside a transaction, as far as the unit knows
+    bool begin_sent;     // and as far as the server does
     bool commit_sent;
     enum postgres_fate fate; // since the transaction began
     struct error failed;     // the first error since the transaction began; the server refuses all that follows
@@ -68,8 +69,13 @@ struct postgres_db {
 extern const struct db_driver postgres_driver;
 
 // postgres_connect.c
-// Connects, and makes the session ours: search path, time limits. The url is the caller's.
-enum err postgres_connect(const char *url, PGconn **out, bool *pooled, struct error *e);
+// Connects, and makes the session ours: search path, time limits. `pipeline`: in pipeline mode, not blocking; otherwise
+// as libpq gives it.
+enum err postgres_connect(const char *url, bool pipeline, PGconn **out, bool *pooled, struct error *e);
+// A statement without parameters on a connection that is not in pipeline mode, waited for so long at most. The result
+// has succeeded; NULL: something failed, PQerrorMessage knows what.
+PGresult *postgres_query(PGconn *conn, const char *text, int patience_ms);
+bool postgres_ask(PGconn *conn, const char *text, int patience_ms); // the same without the result
 
 // postgres_error.c
 // Our code for what the server said; fills `e`, and tells whether the unit may run again. Dies when a statement of ours

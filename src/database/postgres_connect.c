@@ -6,13 +6,16 @@
 #include "database/postgres.h"
 
 #include "base/assert.h"
+#include "database/postgres_health.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define OPTIONS_MAX 2048
-#define PARAMETERS  64
+#define OPTIONS_MAX    2048
+#define PARAMETERS     64
+#define FIRST_QUERY_MS 10000
 
 // Seconds and milliseconds. A dead peer is noticed in some 20 s, a statement ends after 30.
 static const struct {
@@ -91,21 +94,44 @@ static PGconn *connect_once(const PQconninfoOption *given, bool with_options) {
 
 static void ignore_notice(void *arg, const PGresult *r) {}
 
-// One row when the start-up options came through; the search path is then set for good.
-static enum err make_ours(PGconn *conn, bool *pooled, struct error *e) {
-    PQsetNoticeReceiver(conn, ignore_notice, NULL);
-    PGresult *r = PQexec(conn, "select set_config('search_path', 'barid' || coalesce(', ' || "
-                               "nullif(current_setting('search_path'), ''), ''), false) "
-                               "where current_setting('barid.session', true) = '1'");
-    bool ok = PQresultStatus(r) == PGRES_TUPLES_OK;
-    *pooled = ok && PQntuples(r) == 0;
+PGresult *postgres_query(PGconn *conn, const char *text, int patience_ms) {
+    uint64_t until = postgres_now_ms() + (uint64_t)patience_ms, now;
+    if (!PQsendQuery(conn, text)) return NULL;
+    while (PQflush(conn) > 0 || PQisBusy(conn)) {
+        struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
+        if ((now = postgres_now_ms()) >= until) return NULL;
+        if (poll(&p, 1, (int)(until - now)) > 0 && !PQconsumeInput(conn)) return NULL;
+    }
+    PGresult *r = PQgetResult(conn), *more;
+    while ((more = PQgetResult(conn))) PQclear(more);
+    if (PQresultStatus(r) == PGRES_COMMAND_OK || PQresultStatus(r) == PGRES_TUPLES_OK) return r;
     PQclear(r);
-    if (!ok) return postgres_lost(conn, "beginning a session", e);
-    if (!PQenterPipelineMode(conn) || PQsetnonblocking(conn, 1)) return postgres_lost(conn, "beginning a session", e);
+    return NULL;
+}
+
+bool postgres_ask(PGconn *conn, const char *text, int patience_ms) {
+    PGresult *r = postgres_query(conn, text, patience_ms);
+    PQclear(r);
+    return r != NULL;
+}
+
+// One row when the start-up options came through; the search path is then set for good.
+static enum err make_ours(PGconn *conn, bool pipeline, bool *pooled, struct error *e) {
+    PQsetNoticeReceiver(conn, ignore_notice, NULL);
+    PGresult *r = postgres_query(conn,
+                                 "select set_config('search_path', 'barid' || coalesce(', ' || "
+                                 "nullif(current_setting('search_path'), ''), ''), false) "
+                                 "where current_setting('barid.session', true) = '1'",
+                                 FIRST_QUERY_MS);
+    if (!r) return postgres_lost(conn, "beginning a session", e);
+    *pooled = PQntuples(r) == 0;
+    PQclear(r);
+    if (pipeline && (!PQenterPipelineMode(conn) || PQsetnonblocking(conn, 1)))
+        return postgres_lost(conn, "beginning a session", e);
     return ERR_OK;
 }
 
-enum err postgres_connect(const char *url, PGconn **out, bool *pooled, struct error *e) {
+enum err postgres_connect(const char *url, bool pipeline, PGconn **out, bool *pooled, struct error *e) {
     char *wrong = NULL;
     PQconninfoOption *given = PQconninfoParse(url, &wrong);
     if (!given) {
@@ -120,7 +146,7 @@ enum err postgres_connect(const char *url, PGconn **out, bool *pooled, struct er
         conn = connect_once(given, false);
     }
     PQconninfoFree(given);
-    enum err err = PQstatus(conn) == CONNECTION_OK ? make_ours(conn, pooled, e) : refused(conn, e);
+    enum err err = PQstatus(conn) == CONNECTION_OK ? make_ours(conn, pipeline, pooled, e) : refused(conn, e);
     if (err) {
         PQfinish(conn);
         return err;

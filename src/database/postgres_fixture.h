@@ -29,7 +29,14 @@ static inline long test_pg_sql(const char *url, const char *sql) {
     return value;
 }
 
-static inline bool test_pg_there(void) { return getenv("BARID_TEST_POSTGRES") != NULL; }
+// Runs the tests, or says what is missing.
+#define test_pg_main(tests) (test_pg_there() ? cmocka_run_group_tests(tests, NULL, NULL) : 77)
+
+static inline bool test_pg_there(void) {
+    if (getenv("BARID_TEST_POSTGRES")) return true;
+    printf("skipped: BARID_TEST_POSTGRES is not set to the url of a PostgreSQL server\n");
+    return false;
+}
 
 // The server's url with another database: everything up to the path, and what follows it.
 static inline void test_pg_url(char *out, size_t size, const char *server, const char *database) {

@@ -28,3 +28,11 @@ struct postgres_pool *postgres_pool_new(struct loop *loop, const struct database
 void postgres_pool_push(struct postgres_pool *p, struct db_unit *u) { ASSERT(!"without PostgreSQL"); }
 void postgres_pool_free(struct postgres_pool *p) {}
 void postgres_pool_stats(struct postgres_pool *p, struct database_stats *out) {}
+
+enum err postgres_pool_listen(struct postgres_pool *p, const char *channel, database_notice_fn *fn, void *arg,
+                              struct error *e) {
+    return left_out(e);
+}
+
+void postgres_pool_unlisten(struct postgres_pool *p, const char *channel, database_notice_fn *fn, void *arg) {}
+enum database_notices postgres_pool_notices(const struct postgres_pool *p) { return NOTICES_NONE; }

@@ -9,11 +9,11 @@
 #include "database/postgres.h"
 
 #include "base/assert.h"
+#include "database/postgres_health.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <uv.h>
 
 #define PATIENCE_MS 45000 // longer than the time limit the server keeps for a statement (postgres_connect.c)
 
@@ -63,7 +63,7 @@ static bool wait_for_input(struct postgres_db *db, uint64_t until_ms) {
     for (;;) {
         int unsent = PQflush(db->conn);
         if (unsent < 0) return false;
-        uint64_t now = uv_hrtime() / 1000000;
+        uint64_t now = postgres_now_ms();
         if (now >= until_ms) return false;
         int left = (int)(until_ms - now);
         struct pollfd p = {.fd = PQsocket(db->conn), .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
@@ -81,6 +81,17 @@ static void remember_prepared(struct postgres_db *db, const struct postgres_requ
     s->prepared[s->variants++] = q->prepares;
 }
 
+// Where statements have no names any more, they get on without: a pooler, if it was not one who deallocated them. A
+// plan that no longer fits a changed table is made again, under another name.
+static void learn_from(struct postgres_db *db, const PGresult *r, enum postgres_fate fate) {
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    if (fate != FATE_AGAIN || !state) return;
+    bool nameless = strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0, stale = strcmp(state, "0A000") == 0;
+    if (nameless) db->unnamed = true;
+    if (stale) db->generation++;
+    if (nameless || stale) postgres_forget_prepared(db);
+}
+
 // An error answers one request; those behind it are skipped.
 static void answer(struct postgres_db *db, const struct postgres_request *q, PGresult *r, PGresult **last) {
     struct error e = {0};
@@ -95,17 +106,14 @@ static void answer(struct postgres_db *db, const struct postgres_request *q, PGr
     case PGRES_PIPELINE_ABORTED: PQclear(r); return;
     default:
         postgres_fail(r, q && q->stmt ? q->stmt->text : NULL, &e, &fate);
-        const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
-        bool forgotten = state && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0);
-        if (forgotten || fate == FATE_AGAIN) postgres_forget_prepared(db);
-        if (forgotten) db->unnamed = true;
+        learn_from(db, r, fate);
         note(db, fate, &e);
         PQclear(r);
     }
 }
 
 static enum err read_answers(struct postgres_db *db, PGresult **last) {
-    uint64_t until = uv_hrtime() / 1000000 + PATIENCE_MS;
+    uint64_t until = postgres_now_ms() + PATIENCE_MS;
     unsigned at = 0;
     for (;;) {
         while (PQisBusy(db->conn))

@@ -8,21 +8,20 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "database/postgres.h"
+#include "database/postgres_health.h"
+#include "database/postgres_listen.h"
 #include "database/unit_list.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <uv.h>
 
 #define DEFAULT_CONNECTIONS 8
 #define MOST_CONNECTIONS    256
 #define FEWEST_READERS      2
 #define RUNS_MAX            5
 #define AGAIN_FIRST_MS      5
-#define AWAY_FIRST_MS       100
-#define AWAY_LAST_MS        5000
 
 struct lane {
     struct postgres_pool *pool;
@@ -49,69 +48,32 @@ struct postgres_pool {
     struct relay *relay;
     unsigned writers, readers;
     struct lane *lanes; // the writers, then the readers
+    struct postgres_health health;
+    struct postgres_listener *listener; // once somebody listens
 
     pthread_mutex_t mutex; // guards what follows, and the lanes' queues
     struct unit_list finished;
     uint64_t again;
     uint32_t connected;
-    bool posting, stop;
-    bool away, unnamed;
-    uint64_t next_try_ms, away_wait_ms;
+    bool posting, stop, unnamed;
 };
 
-static uint64_t now_ms(void) { return uv_hrtime() / 1000000; }
-
-static uint32_t jittered(uint32_t up_to_ms) {
-    uint32_t r = 0;
-    uv_random(NULL, NULL, &r, sizeof r, 0, NULL);
-    return up_to_ms ? 1 + r % up_to_ms : 0;
-}
-
 // ---- connections
-
-static void went_away(struct postgres_pool *p, const struct error *e) {
-    pthread_mutex_lock(&p->mutex);
-    bool first = !p->away;
-    uint64_t wait = first ? AWAY_FIRST_MS : p->away_wait_ms * 2;
-    p->away = true;
-    p->away_wait_ms = wait > AWAY_LAST_MS ? AWAY_LAST_MS : wait;
-    p->next_try_ms = now_ms() + p->away_wait_ms / 2 + jittered((uint32_t)p->away_wait_ms / 2);
-    pthread_mutex_unlock(&p->mutex);
-    if (first) log_event(LOG_WARN, "database_away", "msg", e->text, NULL);
-}
-
-static void came_back(struct postgres_pool *p) {
-    pthread_mutex_lock(&p->mutex);
-    bool was_away = p->away;
-    p->away = false;
-    p->connected++;
-    pthread_mutex_unlock(&p->mutex);
-    if (was_away) log_event(LOG_INFO, "database_back", NULL);
-}
-
-// While it is away one lane at a time may try.
-static bool may_try(struct postgres_pool *p) {
-    pthread_mutex_lock(&p->mutex);
-    uint64_t now = now_ms();
-    bool may = !p->away || now >= p->next_try_ms;
-    if (may && p->away) p->next_try_ms = now + AWAY_LAST_MS;
-    pthread_mutex_unlock(&p->mutex);
-    return may;
-}
 
 static enum err connect_lane(struct lane *l, struct error *e) {
     struct postgres_pool *p = l->pool;
     struct db *db = NULL;
     if (l->db) return ERR_OK;
-    if (!may_try(p)) return error_set(e, ERR_UNAVAILABLE, "PostgreSQL is not reachable");
+    if (!postgres_health_may_try(&p->health, NULL)) return error_set(e, ERR_UNAVAILABLE, "PostgreSQL is not reachable");
     enum err err = postgres_driver.open(&p->options, l->role, false, &db, e);
     if (err) {
-        went_away(p, e);
+        postgres_health_failed(&p->health, e);
         return error_set(e, ERR_UNAVAILABLE, "%s", e->text);
     }
-    came_back(p);
+    postgres_health_connected(&p->health);
     l->db = (struct postgres_db *)db;
     pthread_mutex_lock(&p->mutex);
+    p->connected++;
     l->db->unnamed = p->unnamed;
     pthread_mutex_unlock(&p->mutex);
     return ERR_OK;
@@ -185,7 +147,7 @@ static enum err run_unit(struct lane *l, struct db_unit *u, unsigned *commits) {
         pthread_mutex_lock(&l->pool->mutex);
         l->pool->again++;
         pthread_mutex_unlock(&l->pool->mutex);
-        if (run > 1 || fate == FATE_AGAIN) wait_ms(l, jittered(AGAIN_FIRST_MS << (2 * (run - 1))));
+        if (run > 1 || fate == FATE_AGAIN) wait_ms(l, postgres_jitter(AGAIN_FIRST_MS << (2 * (run - 1))));
     }
 }
 
@@ -263,6 +225,7 @@ struct postgres_pool *postgres_pool_new(struct loop *loop, const struct database
     p->lanes = calloc(p->writers + p->readers, sizeof *p->lanes);
     if (!p->url || !p->lanes) die("no memory for the database");
     list_init(&p->finished);
+    postgres_health_init(&p->health);
     pthread_mutex_init(&p->mutex, NULL);
     for (unsigned i = 0; i < p->writers + p->readers; i++) start_lane(p, i, first);
     for (unsigned i = 0; i < p->writers + p->readers; i++) {
@@ -299,7 +262,22 @@ void postgres_pool_stats(struct postgres_pool *p, struct database_stats *out) {
     pthread_mutex_unlock(&p->mutex);
 }
 
+enum err postgres_pool_listen(struct postgres_pool *p, const char *channel, database_notice_fn *fn, void *arg,
+                              struct error *e) {
+    if (!p->listener) p->listener = postgres_listener_new(p->loop, p->url, &p->health);
+    return postgres_listener_add(p->listener, channel, fn, arg, e);
+}
+
+void postgres_pool_unlisten(struct postgres_pool *p, const char *channel, database_notice_fn *fn, void *arg) {
+    if (p->listener) postgres_listener_remove(p->listener, channel, fn, arg);
+}
+
+enum database_notices postgres_pool_notices(const struct postgres_pool *p) {
+    return p->listener ? postgres_listener_state(p->listener) : NOTICES_AWAY;
+}
+
 void postgres_pool_free(struct postgres_pool *p) {
+    postgres_listener_free(p->listener);
     pthread_mutex_lock(&p->mutex);
     p->stop = true;
     for (unsigned i = 0; i < p->writers + p->readers; i++) pthread_cond_signal(&p->lanes[i].wake);
@@ -311,6 +289,7 @@ void postgres_pool_free(struct postgres_pool *p) {
     if (!on_its_way) free(p->relay);
     for (unsigned i = 0; i < p->writers + p->readers; i++) pthread_cond_destroy(&p->lanes[i].wake);
     pthread_mutex_destroy(&p->mutex);
+    postgres_health_release(&p->health);
     free(p->lanes);
     free(p->url);
     free(p);

@@ -22,4 +22,10 @@ void postgres_pool_push(struct postgres_pool *p, struct db_unit *u);
 void postgres_pool_free(struct postgres_pool *p);
 void postgres_pool_stats(struct postgres_pool *p, struct database_stats *out); // fills `again` and `connected`
 
+// database_listen and its kin; the listening connection is made when the first listens.
+enum err postgres_pool_listen(struct postgres_pool *p, const char *channel, database_notice_fn *fn, void *arg,
+                              struct error *e);
+void postgres_pool_unlisten(struct postgres_pool *p, const char *channel, database_notice_fn *fn, void *arg);
+enum database_notices postgres_pool_notices(const struct postgres_pool *p);
+
 #endif

@@ -121,6 +121,7 @@ static uint64_t name_of(const struct postgres_stmt *s) {
     uint64_t h = 0xcbf29ce484222325u;
     for (const char *at = s->text; *at; at++) h = (h ^ (uint8_t)*at) * 0x100000001b3u;
     for (int i = 0; i < s->parameters; i++) h = (h ^ s->bound[i].type) * 0x100000001b3u;
+    h = (h ^ s->db->generation) * 0x100000001b3u;
     return h ? h : 1;
 }
 

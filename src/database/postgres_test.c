@@ -154,15 +154,38 @@ static void test_a_unit_is_stored_whole_or_not_at_all(void **state) {
     test_pg_close(&p);
 }
 
+static enum err read_all(struct db *db, void *arg) {
+    static struct db_sql sql = {.text = "select * from things"};
+    int row;
+    struct db_stmt *s = db_prepare(db, &sql);
+    while ((row = db_step(s)) == DB_ROW) {
+    }
+    return (enum err) - row;
+}
+
+static void test_a_statement_outlives_a_change_of_its_table(void **state) {
+    struct test_postgres p;
+    struct database_stats stats;
+    test_pg_open(&p, shape);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(test_db_do(&p.t, read_all, NULL, true), ERR_OK);
+        test_pg_sql(p.url, "alter table barid.things add column more int");
+        assert_int_equal(test_db_do(&p.t, read_all, NULL, true), ERR_OK);
+        test_pg_sql(p.url, "alter table barid.things drop column more");
+    }
+    database_stats(p.t.d, &stats);
+    assert_int_equal(stats.again, 5);
+    test_pg_sql(p.url, "alter table barid.things rename to gone");
+    assert_int_equal(test_db_do(&p.t, read_all, NULL, true), ERR_DATABASE); // and not a crash
+    test_pg_close(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arrays_go_there_and_come_back),
         cmocka_unit_test(test_kinds_of_values_may_change),
         cmocka_unit_test(test_a_unit_is_stored_whole_or_not_at_all),
+        cmocka_unit_test(test_a_statement_outlives_a_change_of_its_table),
     };
-    if (!test_pg_there()) {
-        printf("skipped: BARID_TEST_POSTGRES is not set\n");
-        return 77;
-    }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return test_pg_main(tests);
 }

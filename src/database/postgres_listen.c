@@ -1,0 +1,252 @@
+// The listening connection: kept up by itself, on a thread of its own.
+//
+//   connect ──> LISTEN … ──> a probe through another connection ──> ARRIVE, or after 2 s LOST (a pooler swallows it)
+//      ^                                                              │ every 30 s a probe of the connection itself
+//      └───────────── lost: everybody hears NULL after the next connect
+//
+// Where notices are lost the probe is sent again every 30 s, since one that was merely late must not count for ever.
+#include "database/postgres_listen.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "database/postgres.h"
+#include "database/postgres_health.h"
+#include "database/postgres_notices.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define PROBE_WAIT_MS  2000
+#define PROBE_EVERY_MS 30000
+#define PROBE_AGAIN_MS 2000
+#define ASK_MS         10000
+
+struct postgres_listener {
+    char *url;
+    struct postgres_health *health;
+    struct postgres_notices *notices;
+    pthread_t thread;
+    int wake_fd;
+    _Atomic bool stop;
+    _Atomic enum database_notices state;
+
+    // The thread's.
+    PGconn *conn;
+    char probe[CHANNEL_NAME_MAX + 1]; // the private channel
+    bool probing, told_lost;
+    uint64_t probe_until_ms, next_probe_ms;
+};
+
+// ---- what has arrived
+
+static void set_state(struct postgres_listener *l, enum database_notices state) {
+    if (atomic_exchange(&l->state, state) == state) return;
+    postgres_notices_missed(l->notices); // how often to look for oneself has changed
+    if (state == NOTICES_ARRIVE && l->told_lost) log_event(LOG_INFO, "notices_arrive", NULL);
+    if (state == NOTICES_ARRIVE) l->told_lost = false;
+    if (state != NOTICES_LOST || l->told_lost) return;
+    l->told_lost = true;
+    log_event(
+        LOG_WARN, "notices_lost", "msg",
+        "NOTIFY does not come through, a pooler may swallow it: the tables are looked at every second instead; give "
+        "barid a url that leads to PostgreSQL itself, or to a pool in session mode",
+        NULL);
+}
+
+static void take_notices(struct postgres_listener *l) {
+    PGnotify *n;
+    while ((n = PQnotifies(l->conn))) {
+        if (strcmp(n->relname, l->probe) == 0) {
+            l->probing = false;
+            l->next_probe_ms = postgres_now_ms() + PROBE_EVERY_MS;
+            set_state(l, NOTICES_ARRIVE);
+        } else {
+            postgres_notices_put(l->notices, n->relname, n->extra);
+        }
+        PQfreemem(n);
+    }
+}
+
+// ---- connecting
+
+static void disconnect(struct postgres_listener *l) {
+    PQfinish(l->conn);
+    l->conn = NULL;
+    l->probing = false;
+    postgres_notices_disconnected(l->notices);
+    set_state(l, NOTICES_AWAY);
+}
+
+static bool tell(struct postgres_listener *l, const char *command, const char *channel) {
+    char text[128];
+    snprintf(text, sizeof text, "%s %s", command, channel);
+    if (!postgres_ask(l->conn, text, ASK_MS)) return false;
+    take_notices(l);
+    return true;
+}
+
+static bool tell_changes(struct postgres_listener *l) {
+    char name[CHANNEL_NAME_MAX + 1];
+    bool listen;
+    while (postgres_notices_next_change(l->notices, name, &listen)) {
+        if (!tell(l, listen ? "listen" : "unlisten", name)) return false;
+        postgres_notices_changed(l->notices, name, listen);
+    }
+    return true;
+}
+
+static void name_probe(struct postgres_listener *l) {
+    uint64_t r = 0;
+    ASSERT(uv_random(NULL, NULL, &r, sizeof r, 0, NULL) == 0);
+    snprintf(l->probe, sizeof l->probe, "barid_probe_%016llx", (unsigned long long)r);
+}
+
+// Through an ordinary connection, as the notices that matter come.
+static bool probe_from_outside(struct postgres_listener *l) {
+    PGconn *conn;
+    bool pooled;
+    char text[128];
+    struct error e = {0};
+    if (postgres_connect(l->url, false, &conn, &pooled, &e)) return false;
+    snprintf(text, sizeof text, "notify %s", l->probe);
+    bool sent = postgres_ask(conn, text, ASK_MS);
+    PQfinish(conn);
+    return sent;
+}
+
+// False: the listening connection is lost. A probe that could not be sent says nothing, and is sent again soon.
+static bool probe(struct postgres_listener *l) {
+    l->next_probe_ms = postgres_now_ms() + PROBE_EVERY_MS;
+    if (atomic_load(&l->state) == NOTICES_ARRIVE) {
+        l->probing = true;
+        l->probe_until_ms = postgres_now_ms() + PROBE_WAIT_MS;
+        return tell(l, "notify", l->probe);
+    }
+    l->probing = probe_from_outside(l);
+    l->probe_until_ms = postgres_now_ms() + PROBE_WAIT_MS;
+    if (!l->probing) l->next_probe_ms = postgres_now_ms() + PROBE_AGAIN_MS;
+    return true;
+}
+
+static bool connect_listener(struct postgres_listener *l) {
+    struct error e = {0};
+    bool pooled;
+    if (postgres_connect(l->url, false, &l->conn, &pooled, &e)) {
+        l->conn = NULL;
+        postgres_health_failed(l->health, &e);
+        return false;
+    }
+    postgres_health_connected(l->health);
+    name_probe(l);
+    return tell(l, "listen", l->probe) && tell_changes(l) && probe(l);
+}
+
+// ---- waiting
+
+static int left_ms(uint64_t until) {
+    uint64_t now = postgres_now_ms();
+    return until > now ? (int)(until - now) : 0;
+}
+
+static void drain(int fd) {
+    uint64_t n;
+    while (read(fd, &n, sizeof n) < 0 && errno == EINTR) {
+    }
+}
+
+// For something to read, for a wake, or for so long. False: the connection is lost.
+static bool wait_for(struct postgres_listener *l, int ms) {
+    struct pollfd p[2] = {{.fd = l->wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+    if (l->conn) p[1].fd = PQsocket(l->conn);
+    if (poll(p, 2, ms) <= 0) return true;
+    if (p[0].revents) drain(l->wake_fd);
+    if (!p[1].revents) return true;
+    if (!PQconsumeInput(l->conn) || PQstatus(l->conn) == CONNECTION_BAD) return false;
+    take_notices(l);
+    return true;
+}
+
+static bool probe_is_overdue(struct postgres_listener *l) {
+    if (!l->probing || left_ms(l->probe_until_ms)) return false;
+    l->probing = false;
+    return true;
+}
+
+static bool turn(struct postgres_listener *l) {
+    if (!wait_for(l, left_ms(l->probing ? l->probe_until_ms : l->next_probe_ms))) return false;
+    if (!tell_changes(l)) return false;
+    if (probe_is_overdue(l)) {
+        if (atomic_load(&l->state) == NOTICES_ARRIVE) return false; // it did arrive, and does no more
+        set_state(l, NOTICES_LOST);
+    }
+    return l->probing || left_ms(l->next_probe_ms) || probe(l);
+}
+
+static void *listener_main(void *arg) {
+    struct postgres_listener *l = arg;
+    uint64_t wait = 0;
+    while (!l->stop) {
+        bool well = true;
+        if (l->conn) well = turn(l);
+        else if (postgres_health_may_try(l->health, &wait)) well = connect_listener(l);
+        else wait_for(l, (int)wait);
+        if (!well && l->conn) disconnect(l);
+        if (!well && !l->stop) wait_for(l, 20 + (int)postgres_jitter(80));
+    }
+    if (l->conn) disconnect(l);
+    return NULL;
+}
+
+// ---- the loop's side
+
+struct postgres_listener *postgres_listener_new(struct loop *loop, const char *url, struct postgres_health *health) {
+    struct postgres_listener *l = calloc(1, sizeof *l);
+    if (!l) die("no memory for notices");
+    l->url = strdup(url);
+    l->health = health;
+    l->state = NOTICES_AWAY;
+    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!l->url || l->wake_fd < 0) die("no memory for notices");
+    l->notices = postgres_notices_new(loop);
+    if (pthread_create(&l->thread, NULL, listener_main, l)) die("no thread for the database");
+    pthread_setname_np(l->thread, "barid-pg-listen");
+    return l;
+}
+
+static void wake(struct postgres_listener *l) {
+    uint64_t one = 1;
+    ASSERT(write(l->wake_fd, &one, sizeof one) == sizeof one || errno == EAGAIN);
+}
+
+void postgres_listener_free(struct postgres_listener *l) {
+    if (!l) return;
+    l->stop = true;
+    wake(l);
+    pthread_join(l->thread, NULL);
+    postgres_notices_free(l->notices);
+    close(l->wake_fd);
+    free(l->url);
+    free(l);
+}
+
+enum err postgres_listener_add(struct postgres_listener *l, const char *channel, database_notice_fn *fn, void *arg,
+                               struct error *e) {
+    enum err err = postgres_notices_add(l->notices, channel, fn, arg, e);
+    if (!err) wake(l);
+    return err;
+}
+
+void postgres_listener_remove(struct postgres_listener *l, const char *channel, database_notice_fn *fn, void *arg) {
+    postgres_notices_remove(l->notices, channel, fn, arg);
+    wake(l);
+}
+
+enum database_notices postgres_listener_state(struct postgres_listener *l) { return l->state; }
