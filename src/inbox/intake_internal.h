@@ -1,0 +1,93 @@
+// What the files of the intake share: intake.c collects and settles, intake_store.c is the transaction, intake_places.c
+// answers from which offset on.
+#ifndef BARID_INBOX_INTAKE_INTERNAL_H
+#define BARID_INBOX_INTAKE_INTERNAL_H
+
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/map.h"
+#include "bus/bus.h"
+#include "database/database.h"
+#include "inbox/intake.h"
+
+#define INTAKE_LANE    1          // stores and reads of offsets, in order
+#define BATCH_MAX      4096       // events a transaction
+#define BATCH_BYTES    (8u << 20) // their payloads and headers
+#define PARTITIONS_MAX 4096       // with one member
+
+// An event on its way into the inbox: a copy, in one piece of memory.
+struct taken {
+    struct list_node node;
+    uint64_t tag;
+    struct id event_id;
+    char event_id_text[ID_TEXT];
+    int64_t published_at_ms;
+    int32_t partition; // -1: none
+    int64_t offset;
+    bool again; // it is in the batch already
+    bool reset; // the offset went below the one stored: the topic began again
+    size_t bytes, payload_length;
+    const char *topic, *key, *headers, *place_topic, *place; // in `data`; all but topic may be NULL
+    const char *payload;
+    char data[];
+};
+
+// NULL with a sentence when it can never be stored.
+struct taken *taken_of(const struct bus_delivery *d, struct error *e);
+
+struct store {
+    struct db_unit unit; // first
+    struct intake *i;
+    struct taken *events[BATCH_MAX];
+    size_t n;
+    uint64_t fresh; // out
+};
+enum err intake_store_run(struct db *db, struct db_unit *u);
+
+// A partition that is ours, and where we said it should begin.
+struct partition {
+    int64_t from; // -1: the bus's own
+    bool begun;
+    int32_t number;
+    size_t key_length;
+    char key[]; // the number's bytes, then the topic
+};
+
+// Somebody waits to hear from which offsets on.
+struct asked {
+    struct db_unit unit; // first
+    struct list_node node;
+    struct intake *i;
+    struct loop_timer again;
+    uint32_t failures;
+    size_t n;
+    char **topics;
+    struct bus_place *places; // offsets: the answer
+};
+
+struct intake {
+    struct intake_options options;
+    struct bus_subscription *subscription;
+    struct list waiting;
+    uint64_t waiting_n;
+    uint32_t limit; // events the next batch may have
+    struct store store;
+    bool storing, draining, away;
+    uint32_t failures;
+    struct loop_timer again;
+    struct loop_idle idle;
+    struct loop_post ended_post;
+    void (*ended)(void *arg);
+    void *ended_arg;
+    struct map partitions;
+    struct list asked;
+    struct intake_stats stats;
+};
+
+// intake_places.c
+void intake_assigned(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
+void intake_revoked(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
+bool intake_first_of(struct intake *i, const struct bus_place *place); // true: below what was stored
+void intake_places_free(struct intake *i);
+
+#endif
