@@ -24,17 +24,18 @@ MAY_INCLUDE = {
     "bus": {"base", "wire", "journal", "engine"},
     "datastore": {"base"},
     "outbox": {"base", "database", "bus", "datastore"},
+    "inbox": {"base", "database", "bus", "outbox"},
     "chat": {"base", "database", "bus", "datastore", "outbox"},
     "http": {"base", "database", "bus", "datastore", "outbox", "chat"},
     "management": {"base", "wire", "journal", "engine", "access", "amqp", "database", "bus", "http"},
     "client": {"base"},
     "cli": {"base", "wire", "journal", "engine", "access", "amqp", "management", "database", "bus", "datastore", "outbox",
-            "chat", "http", "client"},
+            "inbox", "chat", "http", "client"},
 }
 
 # Library header -> the files under src/ that may know it.
 LIBRARY_HOMES = {
-    "uv.h": r"base/loop(_test)?\.c|database/.*|datastore/.*|http/.*|amqp/(server|listener|socket|tls)\w*\.[ch]|management/door\.c|client/.*|cli/.*",
+    "uv.h": r"base/loop(_test)?\.c|database/.*|datastore/.*|http/.*|amqp/(server|listener|socket|tls)\w*\.[ch]|management/door\.c|client/.*|cli/.*|inbox/handler_\w+\.c",
     "pcre2.h": r"access/.*|management/name_pattern\.c",
     "microhttpd.h": r"management/(door|call)\.c",
     "libwebsockets.h": r"http/.*|client/.*",
@@ -43,7 +44,7 @@ LIBRARY_HOMES = {
     "librdkafka/rdkafka.h": r"bus/kafka\w*\.[ch]",
     "librdkafka/rdkafka_mock.h": r"bus/kafka\w*_test\.c",
     "amqp.h": r"bus/amqp\w*\.[ch]",
-    "curl/curl.h": r"client/.*|cli/.*",
+    "curl/curl.h": r"client/.*|cli/.*|inbox/.*web\w*\.[ch]",
 }
 
 # These never touch the operating system: clock, disk and randomness come through struct io.

@@ -36,8 +36,8 @@ enum err handler_open(struct handler **out, const struct handler_options *o, str
 typedef void handler_ready_fn(void *arg, enum err err, const char *why);
 void handler_check(struct handler *h, handler_ready_fn *ready, void *arg);
 const struct outbox_sink *handler_sink(const struct handler *h);
-// What is still with it is answered as away: calls are broken off, programs killed. After outbox_free, and for sql: after
-// database_close, so that no unit is under way; before loop_free.
+// What is still with it is answered as away: calls are broken off, programs killed. After outbox_free, and for sql:
+// after database_close, so that no unit is under way; before loop_free.
 void handler_free(struct handler *h);
 
 #endif

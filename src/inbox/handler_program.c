@@ -1,7 +1,7 @@
 // A program, started once an event by /bin/sh: the payload on its standard input, what else there is to know in its
 // environment, and exit status 0 for "done". It is the leader of a process group of its own, so that one that takes too
-// long is killed with whatever it has started. Its standard output is ours; of its standard error the last line is kept,
-// as the reason of a failure.
+// long is killed with whatever it has started. Its standard output is ours; of its standard error the last line is
+// kept, as the reason of a failure.
 #include "inbox/handler_internal.h"
 #include "inbox/program_environment.h"
 
@@ -144,7 +144,8 @@ static void on_err(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
 
 // ---- the start
 
-// It may have ended without reading everything; what counts is how it ended. The end of the payload is the end of input.
+// It may have ended without reading everything; what counts is how it ended. The end of the payload is the end of
+// input.
 static void on_written(uv_write_t *w, int status) {
     struct run *r = w->data;
     if (!r->answered) close_input(r);

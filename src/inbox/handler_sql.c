@@ -1,5 +1,6 @@
-// The SQL function: called in the transaction that takes the event out of the queue, so that both happen or neither does.
-// What deletes the row decides: two processes that both believe an event to be theirs cannot both call the function.
+// The SQL function: called in the transaction that takes the event out of the queue, so that both happen or neither
+// does. What deletes the row decides: two processes that both believe an event to be theirs cannot both call the
+// function.
 //
 //   take ─> a slot's queue ─> batch ─> one statement: delete … returning, and the function for each row, in order
 //              (by bucket)               ├─ ok: all settled
@@ -12,7 +13,7 @@
 
 #include "base/assert.h"
 #include "base/list.h"
-#include "base/log.h"
+#include "database/database.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +51,8 @@ struct look {
 
 struct sql_handler {
     struct handler base; // first
-    char schema[NAME_BYTES], function[NAME_BYTES], timeout[16];
+    char schema[NAME_BYTES], function[NAME_BYTES];
+    char timeout[16];
     char text[TEXT_BYTES];
     struct db_sql call;
     struct look look;
@@ -64,8 +66,9 @@ struct sql_handler {
 
 // What the function sees is what it would see without us: its role's own search path, and its time limit.
 static struct db_sql surroundings_sql = {
-    .text = "select set_config('search_path', regexp_replace(current_setting('search_path'), '^barid(, *|$)', ''), true), "
-            "set_config('statement_timeout', ?1, true)",
+    .text =
+        "select set_config('search_path', regexp_replace(current_setting('search_path'), '^barid(, *|$)', ''), true), "
+        "set_config('statement_timeout', ?1, true)",
 };
 
 static enum err run(struct db *db, struct db_unit *u) {
@@ -202,10 +205,11 @@ static void take(void *sink, const struct outbox_item *item, outbox_taken_fn *ta
 // ---- looking the function up
 
 static struct db_sql look_sql = {
-    .text = "select p.oid::regprocedure::text, oidvectortypes(p.proargtypes), p.prokind = 'f', p.proretset, p.proisstrict, "
-            "has_function_privilege(p.oid, 'execute') and has_schema_privilege(n.oid, 'usage') "
-            "from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace "
-            "where n.nspname = ?1 and p.proname = ?2 order by 1",
+    .text =
+        "select p.oid::regprocedure::text, oidvectortypes(p.proargtypes), p.prokind = 'f', p.proretset, p.proisstrict, "
+        "has_function_privilege(p.oid, 'execute') and has_schema_privilege(n.oid, 'usage') "
+        "from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace "
+        "where n.nspname = ?1 and p.proname = ?2 order by 1",
 };
 
 static const struct {
@@ -233,7 +237,7 @@ static const char *unfit(struct db_stmt *q) {
 
 static enum err look_run(struct db *db, struct db_unit *u) {
     struct look *l = (struct look *)u;
-    char others[160] = "";
+    char others[100] = "";
     l->payload = NULL;
     l->why[0] = '\0';
     struct db_stmt *q = db_prepare(db, &look_sql);
@@ -249,7 +253,7 @@ static enum err look_run(struct db *db, struct db_unit *u) {
         if (payload) l->payload = payload;
     }
     if (row == DB_DONE && !l->payload)
-        snprintf(l->why, sizeof l->why, "there is no function %s.%s(uuid, text, text, bytea|text|jsonb|json, jsonb)%.100s",
+        snprintf(l->why, sizeof l->why, "no function %s.%s(uuid, text, text, bytea|text|jsonb|json, jsonb)%s",
                  l->h->schema, l->h->function, others);
     return (enum err) - row;
 }

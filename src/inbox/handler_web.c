@@ -146,9 +146,7 @@ static void on_ready(uv_poll_t *poll, int status, int events) {
     act(p->h, p->socket, what);
 }
 
-static void on_timer(struct loop_timer *t) {
-    act(LIST_ITEM(t, struct web_handler, timer), CURL_SOCKET_TIMEOUT, 0);
-}
+static void on_timer(struct loop_timer *t) { act(LIST_ITEM(t, struct web_handler, timer), CURL_SOCKET_TIMEOUT, 0); }
 
 static int set_timer(CURLM *multi, long timeout_ms, void *arg) {
     struct web_handler *h = arg;
@@ -270,13 +268,13 @@ enum err handler_web_open(struct handler **out, const struct handler_options *o,
     pthread_once(&once, global_init);
     enum err err = check_url(o->spec, e);
     if (err != ERR_OK) return err;
-    if (o->concurrency > CONCURRENCY_MAX)
-        return error_set(e, ERR_INVALID, "at most %d calls at once", CONCURRENCY_MAX);
+    if (o->concurrency > CONCURRENCY_MAX) return error_set(e, ERR_INVALID, "at most %d calls at once", CONCURRENCY_MAX);
     struct web_handler *h = calloc(1, sizeof *h);
     if (!h || !(h->multi = curl_multi_init())) die("no memory for the webhook");
     handler_init(&h->base, &vtable, o);
     uint32_t at_once = o->concurrency ? o->concurrency : CONCURRENCY;
-    h->base.sink = (struct outbox_sink){.take = take, .sink = h, .name = "handler", .at_once = at_once, .retry_floor_ms = retry_floor_ms};
+    h->base.sink = (struct outbox_sink){
+        .take = take, .sink = h, .name = "handler", .at_once = at_once, .retry_floor_ms = retry_floor_ms};
     h->timer.fn = on_timer;
     list_init(&h->calls);
     curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, watch);

@@ -147,8 +147,8 @@ static void refuse(struct intake *i, const struct bus_delivery *d, const char *w
     id_format(&d->event.event_id, id);
     place_text(&d->place, place, sizeof place);
     i->stats.unstorable++;
-    log_event(LOG_WARN, "event_unstorable", "consumer", i->options.consumer, "event_id", id, "place", place, "error", why,
-              NULL);
+    log_event(LOG_WARN, "event_unstorable", "consumer", i->options.consumer, "event_id", id, "place", place, "error",
+              why, NULL);
     bus_settle(i->subscription, d->tag, BUS_PARK, why);
 }
 

@@ -41,7 +41,8 @@ static enum err check(const struct bus_event *event, struct error *e) {
     if (event->key && !is_text(event->key))
         return error_set(e, ERR_INVALID, "the key is no UTF-8 text of at most %d bytes", TEXT_MAX);
     if (event->payload_length > PAYLOAD_MAX)
-        return error_set(e, ERR_TOO_LARGE, "the payload has %zu bytes, more than %u", event->payload_length, PAYLOAD_MAX);
+        return error_set(e, ERR_TOO_LARGE, "the payload has %zu bytes, more than %u", event->payload_length,
+                         PAYLOAD_MAX);
     return ERR_OK;
 }
 
@@ -62,7 +63,8 @@ struct taken *taken_of(const struct bus_delivery *d, struct error *e) {
     char *headers, place[320] = "";
     if (check(event, e) != ERR_OK || headers_of(event, &headers, e) != ERR_OK) return NULL;
     if (place_topic)
-        snprintf(place, sizeof place, "%.255s/%d@%lld", place_topic, (int)d->place.partition, (long long)d->place.offset);
+        snprintf(place, sizeof place, "%.255s/%d@%lld", place_topic, (int)d->place.partition,
+                 (long long)d->place.offset);
     size_t n = size_of(event->topic) + size_of(key) + size_of(headers) + size_of(place_topic) + sizeof place +
                event->payload_length;
     struct taken *t = calloc(1, sizeof *t + n);

@@ -14,8 +14,9 @@
 
 extern char **environ;
 
-static const char *const not_handed_on[] = {"BARID_EVENT_ID=", "BARID_TOPIC=",        "BARID_KEY=",    "BARID_ATTEMPT=",
-                                            "BARID_PLACE=",    "BARID_PUBLISHED_AT=", "BARID_HEADER_", "BARID_DATABASE="};
+static const char *const not_handed_on[] = {
+    "BARID_EVENT_ID=", "BARID_TOPIC=",        "BARID_KEY=",    "BARID_ATTEMPT=",
+    "BARID_PLACE=",    "BARID_PUBLISHED_AT=", "BARID_HEADER_", "BARID_DATABASE="};
 
 static bool handed_on(const char *line) {
     for (size_t i = 0; i < sizeof not_handed_on / sizeof not_handed_on[0]; i++)

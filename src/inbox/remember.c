@@ -24,16 +24,17 @@ struct remember {
 // Nothing newer than the oldest event that waits is forgotten, so that no row has to be asked whether its event does;
 // parked ones are few, and known by their own index. The oldest of a bucket is where its index begins.
 static struct db_sql forget_sql = {
-    .text = "with oldest as (select min(w.stored_at) as at from generate_series(0, 63) as b, lateral "
-            "(select q.stored_at from barid.inbox_queue q where q.consumer = ?1 and q.bucket = b::smallint and q.state = 0 "
-            "order by q.id limit 1) as w), "
-            "old as (select i.event_id from barid.inbox i, oldest where i.consumer = ?1 "
-            "and i.received_at < least(clock_timestamp() - ?2 * interval '1 millisecond', "
-            "oldest.at - interval '1 minute') "
-            "and not exists (select from barid.inbox_queue p where p.consumer = ?1 and p.state = 1 "
-            "and p.event_id = i.event_id) "
-            "order by i.received_at limit ?3 for update of i skip locked) "
-            "delete from barid.inbox i using old where i.consumer = ?1 and i.event_id = old.event_id",
+    .text =
+        "with oldest as (select min(w.stored_at) as at from generate_series(0, 63) as b, lateral "
+        "(select q.stored_at from barid.inbox_queue q where q.consumer = ?1 and q.bucket = b::smallint and q.state = 0 "
+        "order by q.id limit 1) as w), "
+        "old as (select i.event_id from barid.inbox i, oldest where i.consumer = ?1 "
+        "and i.received_at < least(clock_timestamp() - ?2 * interval '1 millisecond', "
+        "oldest.at - interval '1 minute') "
+        "and not exists (select from barid.inbox_queue p where p.consumer = ?1 and p.state = 1 "
+        "and p.event_id = i.event_id) "
+        "order by i.received_at limit ?3 for update of i skip locked) "
+        "delete from barid.inbox i using old where i.consumer = ?1 and i.event_id = old.event_id",
 };
 
 static void look(struct remember *r);
@@ -53,7 +54,8 @@ static void done(struct db_unit *u, enum err err) {
     struct remember *r = (struct remember *)u;
     r->running = false;
     if (r->stopped) return;
-    if (err != ERR_OK) log_event(LOG_WARN, "forget_failed", "consumer", r->options.consumer, "error", u->error.text, NULL);
+    if (err != ERR_OK)
+        log_event(LOG_WARN, "forget_failed", "consumer", r->options.consumer, "error", u->error.text, NULL);
     else r->forgotten += r->removed;
     bool more = err == ERR_OK && r->removed == CHUNK;
     loop_timer_start(r->options.loop, &r->timer, more ? PAUSE_MS : r->options.every_ms);

@@ -12,9 +12,21 @@
 #define LINE_MAX_BYTES 65536
 
 // What would change how the call is made, or what we say ourselves. "ce-" names are ours altogether.
-static const char *const kept_out[] = {
-    "host", "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "te", "trailer",
-    "upgrade", "expect", "idempotency-key", "barid-attempt", "proxy-authorization", "proxy-connection", "user-agent"};
+static const char *const kept_out[] = {"host",
+                                       "content-length",
+                                       "content-type",
+                                       "transfer-encoding",
+                                       "connection",
+                                       "keep-alive",
+                                       "te",
+                                       "trailer",
+                                       "upgrade",
+                                       "expect",
+                                       "idempotency-key",
+                                       "barid-attempt",
+                                       "proxy-authorization",
+                                       "proxy-connection",
+                                       "user-agent"};
 
 struct lines {
     struct curl_slist *list;

@@ -53,6 +53,7 @@ struct key {
     unsigned in_flight;
     bool loose;          // no ordering key: not in the map
     bool held;           // one of its rows waits for its next attempt
+    bool stalled;        // one was refused: what the sink has of it must be answered first
     bool behind;         // rows were left in the database meanwhile
     int64_t behind_from; // the first of them is after this id
     struct loop_timer timer;

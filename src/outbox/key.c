@@ -37,6 +37,8 @@ void key_add(struct key *k, struct row *r) {
 
 struct row *key_next(struct key *k) {
     if (k->held || k->in_flight >= k->o->sink.key_window) return NULL;
+    if (k->stalled && k->in_flight > 0) return NULL;
+    k->stalled = false;
     LIST_EACH(&k->rows, at) {
         struct row *r = LIST_ITEM(at, struct row, in_key);
         if (r->state == ROW_READY) return r;

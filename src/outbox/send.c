@@ -61,13 +61,15 @@ static void refused(struct row *r, const char *why, bool for_ever) {
     struct outbox *o = r->o;
     o->stats.failed++;
     keep_error(r, why);
+    r->key->stalled = true;
     if (++r->attempts >= o->options.max_attempts || for_ever) {
         log_event(LOG_WARN, "event_parked", "topic", r->topic, "key", r->key_text ? r->key_text : "", "error", r->error,
                   NULL);
         outbox_outcome(r, ROW_PARK);
         return;
     }
-    uint32_t delay = backoff_delay(&attempts_backoff, o->options.io, r->attempts - 1, 0);
+    uint32_t floor_ms = o->sink.retry_floor_ms ? o->sink.retry_floor_ms(o->sink.sink) : 0;
+    uint32_t delay = backoff_delay(&attempts_backoff, o->options.io, r->attempts - 1, floor_ms);
     r->wait_ms = delay;
     struct key *k = r->key;
     outbox_outcome(r, ROW_RETRY);
@@ -96,6 +98,10 @@ static void answer(struct row *r, enum outbox_taken how, const char *why) {
     case TAKEN_AWAY:
         r->state = ROW_READY;
         away(o, why);
+        key_turn(r->key, true);
+        return;
+    case TAKEN_BACK:
+        r->state = ROW_READY;
         key_turn(r->key, true);
         return;
     case TAKEN_REFUSED:

@@ -3,7 +3,8 @@
 //   outbox.c: claim ─> row in memory, by key ─> sink.take ─> done ─> settle (delete, or attempts, or parked)
 //
 // The sink is asked on the loop thread and answers on the loop thread. It is given one event of a key at a time, or up
-// to `key_window` of them in order when it can only refuse inside the call.
+// to `key_window` of them in order: when it refuses inside the call only, or gives back (TAKEN_BACK) what it has of the
+// key behind one that it refuses. Nothing more of a key comes until the sink has answered all it has of it then.
 #ifndef BARID_OUTBOX_SINK_H
 #define BARID_OUTBOX_SINK_H
 
@@ -24,6 +25,7 @@ enum outbox_taken {
     TAKEN_AWAY,    // it takes nothing now: no attempt is spent, everything waits
     TAKEN_REFUSED, // it does not want this one: an attempt is spent
     TAKEN_NEVER,   // nor will it ever: parked at once
+    TAKEN_BACK,    // it was behind one of its key that was refused: again, after that one, and no attempt is spent
 };
 // Exactly once for every take; from inside it, too. `why` is valid during the call, "" when it was taken.
 typedef void outbox_taken_fn(void *arg, enum outbox_taken how, const char *why);
@@ -35,6 +37,8 @@ struct outbox_sink {
     const char *name;    // for the log: "bus_away", "handler_away"; NULL: "bus"
     uint32_t key_window; // 0: 1
     uint32_t at_once;    // events with the sink at once, 0: as many as are in memory
+    // Asked after TAKEN_REFUSED: not again before so many milliseconds (Retry-After). NULL: no wish.
+    uint32_t (*retry_floor_ms)(void *sink);
 };
 
 // The sink that publishes to a bus: what the bus cannot take at all now is TAKEN_AWAY, whatever else TAKEN_REFUSED.
