@@ -40,12 +40,14 @@ struct accept {
     char text[];
 };
 
+// Its counter is this unit's until the commit; who its members are never changes.
 static enum err find_conversation(struct db *db, struct accept *op) {
-    static struct db_sql find = {
-        .text = "select v.cid, v.last_seq, v.member_count from conversation v "
-                "join member x on x.cid = v.cid and x.uid = ?2 where v.conversation_id = ?1",
-        .postgres = "select v.cid, v.last_seq, v.member_count from conversation v "
-                    "join member x on x.cid = v.cid and x.uid = ?2 where v.conversation_id = ?1 for update of v"};
+    static struct db_sql find = {.text = "select v.cid, v.last_seq, v.member_count from conversation v "
+                                         "join member x on x.cid = v.cid and x.uid = ?2 where v.conversation_id = ?1",
+                                 .postgres =
+                                     "select v.cid, v.last_seq, v.member_count from conversation v "
+                                     "join member x on x.cid = v.cid and x.uid = ?2 where v.conversation_id = ?1 "
+                                     "for no key update of v"};
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_text(s, 1, op->conversation_id);
@@ -129,13 +131,12 @@ static enum err insert_content(struct db *db, const struct accept *op) {
 
 // The ticket is used up, and its reference to the content becomes the message's.
 static enum err take_ticket(struct db *db, struct accept *op) {
-    static struct db_sql find = {.text = "select hash, bytes, media_type, filename from ticket "
-                                         "where ticket_hash = ?1 and uid = ?2 and expires_at > ?3"};
+    static struct db_sql use = {.text = "delete from ticket where ticket_hash = ?1 and uid = ?2 and expires_at > ?3 "
+                                        "returning hash, bytes, media_type, filename"};
     static struct db_sql update = {.text = "update message set media_hash = ?2, bytes = ?3, media_type = ?4, "
                                            "filename = ?5 where mid = ?1"};
-    static struct db_sql use = {.text = "delete from ticket where ticket_hash = ?1"};
     enum err err = ERR_OK;
-    struct db_stmt *s = db_prepare(db, &find);
+    struct db_stmt *s = db_prepare(db, &use);
     db_bind_blob(s, 1, op->ticket_hash, sizeof op->ticket_hash);
     db_bind_int(s, 2, op->who.uid);
     db_bind_int(s, 3, op->now);
@@ -149,10 +150,10 @@ static enum err take_ticket(struct db *db, struct accept *op) {
     db_bind_int(m, 3, (int64_t)op->bytes);
     db_bind_text(m, 4, db_text(s, 2, NULL));
     db_bind_text(m, 5, db_text(s, 3, NULL));
-    if ((err = db_run(m)) != ERR_OK) return err;
-    s = db_prepare(db, &use);
-    db_bind_blob(s, 1, op->ticket_hash, sizeof op->ticket_hash);
-    return db_run(s);
+    err = db_run(m);
+    while (err == ERR_OK && row(s, &err)) {
+    }
+    return err;
 }
 
 // ---- the unit -------------------------------------------------------------------------------------------
@@ -173,6 +174,9 @@ static enum err accept_run(struct db *db, struct db_unit *u) {
     static struct db_sql deliveries = {
         .text = "insert into delivery (mid, uid) select ?1, uid from member where cid = ?2 and uid <> ?3"};
     struct accept *op = (struct accept *)u;
+    op->mid = 0;
+    op->duplicate = false;
+    gone_clear(&op->gone);
     enum err err = find_conversation(db, op);
     if (err == ERR_OK) err = insert_message(db, op);
     if (err != ERR_OK) return err;
@@ -184,12 +188,13 @@ static enum err accept_run(struct db *db, struct db_unit *u) {
     if (err == ERR_OK) err = RUN(db, &deliveries, op->mid, op->cid, op->who.uid);
     if (err == ERR_OK && op->members == 1) err = content_drop(db, op->mid, op->now, &op->gone); // nobody to wait for
     if (err == ERR_OK) err = store_event(db, op);
+    if (err == ERR_OK) err = gone_settle(db, &op->gone);
     if (err == ERR_OK) crash_point("accept.before_commit");
     return err;
 }
 
 static void count_answer(struct chat_stats *stats, const struct accept *op, enum err err) {
-    bool ours = err == ERR_BUSY || err == ERR_FULL || err == ERR_IO || err == ERR_DATABASE || err == ERR_CLOSED;
+    bool ours = chat_transient(err) || err == ERR_IO || err == ERR_DATABASE || err == ERR_CLOSED;
     if (err != ERR_OK) stats->rejected += ours ? 0 : 1;
     else if (op->duplicate) stats->duplicates++;
     else stats->accepted++;
@@ -274,5 +279,6 @@ void chat_send(struct chat *c, const struct chat_actor *who, const struct chat_s
     op->text_length = op->bytes = n;
     if (n > 0) memcpy(op->text, m->text, n);
     digest(op);
+    op_order(&op->op, op->conversation_id, strlen(op->conversation_id));
     op_submit(&op->op);
 }

@@ -95,16 +95,23 @@ struct user_get {
     char display_name[DISPLAY_NAME_MAX + 1];
     int64_t *dids;
     size_t n;
+    bool elsewhere; // a device of his is connected to another server
     chat_user_fn *done;
     void *arg;
 };
 
 static enum err get_devices(struct db *db, struct user_get *op, int64_t uid) {
-    static struct db_sql devices = {.text = "select did from device where uid = ?1 and token_hash is not null"};
+    static struct db_sql devices = {.text = "select did, 0 from device where uid = ?1 and token_hash is not null",
+                                    .postgres =
+                                        "select d.did, exists (select 1 from server s where s.server_id = d.home "
+                                        "and s.server_id <> ?2 and s.lease_until > clock_timestamp()) "
+                                        "from device d where d.uid = ?1 and d.token_hash is not null"};
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &devices);
     db_bind_int(s, 1, uid);
+    if (db_kind(db) == DATABASE_POSTGRES) db_bind_int(s, 2, op->op.server);
     while (row(s, &err)) {
+        if (db_int(s, 1) != 0) op->elsewhere = true;
         int64_t *more = realloc(op->dids, (op->n + 1) * sizeof *more);
         if (more == NULL) die("out of memory");
         op->dids = more;
@@ -119,6 +126,8 @@ static enum err get_run(struct db *db, struct db_unit *u) {
                 "(select 1 from member x join member y on y.cid = x.cid where x.uid = ?2 and y.uid = a.uid))"};
     struct user_get *op = (struct user_get *)u;
     enum err err = ERR_OK;
+    op->n = 0;
+    op->elsewhere = false;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_text(s, 1, op->user_id);
     db_bind_int(s, 2, op->caller);
@@ -131,7 +140,8 @@ static enum err get_run(struct db *db, struct db_unit *u) {
 static void get_answer(struct op *base, enum err err) {
     struct user_get *op = (struct user_get *)base;
     struct chat_user user = {.user_id = op->user_id,
-                             .display_name = op->display_name[0] != '\0' ? op->display_name : NULL};
+                             .display_name = op->display_name[0] != '\0' ? op->display_name : NULL,
+                             .online = op->elsewhere};
     for (size_t i = 0; i < op->n && !user.online; i++) {
         struct box *box = box_find(base->chat, op->dids[i]);
         user.online = box != NULL && box->link != NULL;

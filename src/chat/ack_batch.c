@@ -32,9 +32,34 @@ static enum err let_go(struct db *db, int64_t did, uint64_t cursor) {
     return db_run(s);
 }
 
+// One statement, devices in their order.
+static enum err batch_at_once(struct db *db, struct ack_op *op) {
+    static struct db_sql remove = {.text =
+                                       "delete from mailbox b using unnest(?1::bigint[], ?2::bigint[]) a (did, cursor) "
+                                       "where b.did = a.did and b.cursor <= a.cursor"};
+    int64_t dids[BATCH_MAX], cursors[BATCH_MAX];
+    for (size_t i = 0; i < op->n; i++) {
+        dids[i] = op->acks[i].did;
+        cursors[i] = (int64_t)op->acks[i].cursor;
+    }
+    struct db_stmt *s = db_prepare(db, &remove);
+    db_bind_ints(s, 1, dids, op->n);
+    db_bind_ints(s, 2, cursors, op->n);
+    return db_run(s);
+}
+
+static int by_device(const void *a, const void *b) {
+    const struct ack *x = a, *y = b;
+    return (x->did > y->did) - (x->did < y->did);
+}
+
 static enum err batch_run(struct db *db, struct db_unit *u) {
     struct ack_op *op = (struct ack_op *)u;
     enum err err = ERR_OK;
+    if (db_kind(db) == DATABASE_POSTGRES) {
+        qsort(op->acks, op->n, sizeof op->acks[0], by_device);
+        return batch_at_once(db, op);
+    }
     for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = let_go(db, op->acks[i].did, op->acks[i].cursor);
     return err;
 }
@@ -111,5 +136,6 @@ void chat_mailbox_ack(struct chat *c, const struct chat_actor *who, uint64_t cur
     r->cursor = cursor;
     r->done = done;
     r->arg = arg;
+    op_order(&r->op, &r->did, sizeof r->did);
     op_submit(&r->op);
 }

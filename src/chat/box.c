@@ -29,6 +29,11 @@ void box_offer(struct box *b, const struct entry *entry, uint64_t cursor) {
     if (b->link != NULL) link_offer(b->link, entry, cursor);
 }
 
+void box_look(struct box *b, uint64_t last_cursor) {
+    poll_known(b, last_cursor);
+    if (b->link != NULL) link_known(b->link, last_cursor);
+}
+
 void box_close(struct box *b, const char *reason) {
     struct chat *c = b->chat;
     int64_t did = b->did;

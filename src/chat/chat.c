@@ -2,6 +2,7 @@
 #include "base/login_limit.h"
 #include "bus/bus.h"
 #include "chat/box.h"
+#include "chat/homes.h"
 #include "chat/notified.h"
 #include "chat/passwords.h"
 #include "chat/removal.h"
@@ -14,6 +15,12 @@
 const struct migration chat_migrations[] = {
     {.number = 1, .name = "outbox", .file = &outbox_migrations[0]},
     {.number = 2, .name = "chat", .file = &chat_files[0]},
+    {0},
+};
+
+const struct migration chat_postgres_migrations[] = {
+    {.number = 1, .name = "outbox", .file = &outbox_migrations[1]},
+    {.number = 101, .name = "chat", .file = &chat_files[1]},
     {0},
 };
 
@@ -52,6 +59,7 @@ enum err chat_new(struct chat **out, const struct chat_options *o, struct error 
     parts_new(c);
     struct outbox_options out_options = {.loop = o->loop, .io = o->io, .database = o->database, .bus = o->bus};
     enum err err = outbox_new(&c->outbox, &out_options, e);
+    if (err == ERR_OK) err = homes_start(c, e);
     if (err == ERR_OK) err = queueing_start(c, e);
     if (err != ERR_OK) {
         chat_free(c);
@@ -73,6 +81,7 @@ void chat_free(struct chat *c) {
     if (c == NULL) return;
     c->closing = true;
     sweep_stop(c);
+    homes_stop(c);
     queueing_stop(c);
     if (c->outbox != NULL) outbox_free(c->outbox);
     uploads_stop(c);

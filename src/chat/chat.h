@@ -21,6 +21,7 @@ struct io;
 struct datastore;
 struct bus;
 struct outbox;
+struct servers;
 struct chat;
 
 struct chat_options {
@@ -29,6 +30,7 @@ struct chat_options {
     struct database *database; // opened with chat_migrations
     struct datastore *datastore;
     struct bus *bus;
+    struct servers *servers; // PostgreSQL: this server among the others (servers.h), joined
     bool registration_closed;
     uint64_t message_ttl_ms;     // undelivered for this long: expired; 0: 30 days
     uint64_t session_ttl_ms;     // 0: 180 days, renewed by use
@@ -40,8 +42,9 @@ struct chat_options {
     uint64_t sweep_every_ms;     // how often expired things are looked for; 0: 60 s
 };
 
-extern const struct embedded_file chat_files[];  // sql/sqlite/0002_chat.sql
-extern const struct migration chat_migrations[]; // for tests of this part alone; includes outbox's and inbox's tables
+extern const struct embedded_file chat_files[]; // sql/sqlite/0002_chat.sql, sql/postgres/0101_chat.sql
+// For tests of this part alone; they include outbox's and inbox's tables.
+extern const struct migration chat_migrations[], chat_postgres_migrations[];
 
 enum err chat_new(struct chat **out, const struct chat_options *o, struct error *e);
 // Nothing is called back after it. It comes before the database, the bus and the data store are closed, and these are
@@ -243,6 +246,7 @@ struct chat_stats {
     // Messages that passed each safe point since the start; parked and waiting now.
     uint64_t accepted, duplicates, rejected, published, queued, notified, received, deleted, read, expired;
     uint64_t links, outbox_waiting, outbox_parked;
+    uint64_t notices; // entries for devices connected here that other servers told of
 };
 void chat_stats(struct chat *c, struct chat_stats *out);
 

@@ -2,6 +2,10 @@
 
 #include "base/io.h"
 #include "base/test.h"
+#include "chat/servers.h"
+#ifdef BARID_POSTGRES
+#include "database/postgres_fixture.h"
+#endif
 
 #include <dirent.h>
 #include <stdio.h>
@@ -38,12 +42,51 @@ static void must(enum err err, const struct error *e) {
     if (err != ERR_OK) fail_msg("%s: %s", err_name(err), e->text);
 }
 
+bool on_postgres(void) {
+    const char *on = getenv("BARID_TEST_CHAT_ON");
+    return on != NULL && strcmp(on, "postgres") == 0;
+}
+
+bool fixture_missing(void) {
+    if (!on_postgres()) return false;
+#ifdef BARID_POSTGRES
+    if (getenv("BARID_TEST_POSTGRES") != NULL) return false;
+#endif
+    printf("skipped: BARID_TEST_POSTGRES is not set\n");
+    return true;
+}
+
+struct joining {
+    bool done;
+    enum err err;
+    struct error error;
+};
+
+static void on_joined(void *arg, enum err err, const struct error *e) {
+    struct joining *j = arg;
+    *j = (struct joining){.done = true, .err = err, .error = *e};
+}
+
+static bool has_joined(void *arg) { return ((struct joining *)arg)->done; }
+
+static void join_servers(struct fixture *f) {
+    if (f->database_url[0] == '\0') return;
+    struct joining j = {0};
+    struct servers_options o = {.loop = f->loop, .database = f->database, .name = "fixture", .alone = true, .arg = &j};
+    f->servers = servers_join(&o, on_joined);
+    run_until(f, has_joined, &j);
+    must(j.err, &j.error);
+}
+
 void fixture_open(struct fixture *f) {
     struct error e = {0};
     char path[128];
+    bool postgres = f->database_url[0] != '\0';
     snprintf(path, sizeof path, "%s/chat.db", f->dir);
-    struct database_options database = {.url = path};
-    must(database_open(&f->database, f->loop, &database, chat_migrations, &e), &e);
+    struct database_options database = {.url = postgres ? f->database_url : path};
+    must(database_open(&f->database, f->loop, &database, postgres ? chat_postgres_migrations : chat_migrations, &e),
+         &e);
+    join_servers(f);
     snprintf(path, sizeof path, "%s/media", f->dir);
     must(datastore_open(&f->datastore, f->loop, path, &e), &e);
     struct bus_options bus = {.url = "embedded:", .io = f->disk};
@@ -54,16 +97,42 @@ void fixture_open(struct fixture *f) {
     o.database = f->database;
     o.datastore = f->datastore;
     o.bus = f->bus;
+    o.servers = f->servers;
     must(chat_new(&f->chat, &o, &e), &e);
 }
 
 void fixture_close(struct fixture *f) {
     chat_free(f->chat);
     f->chat = NULL;
+    servers_leave(f->servers);
+    f->servers = NULL;
     bus_close(f->bus);
     database_close(f->database);
     datastore_close(f->datastore);
 }
+
+#ifdef BARID_POSTGRES
+static void database_make(struct fixture *f) {
+    static int made;
+    char sql[128];
+    if (!on_postgres()) return;
+    const char *server = getenv("BARID_TEST_POSTGRES");
+    snprintf(f->database_name, sizeof f->database_name, "barid_chat_%d_%d", (int)getpid(), ++made);
+    snprintf(sql, sizeof sql, "create database %s", f->database_name);
+    test_pg_sql(server, sql);
+    test_pg_url(f->database_url, sizeof f->database_url, server, f->database_name);
+}
+
+static void database_drop(struct fixture *f) {
+    char sql[128];
+    if (f->database_url[0] == '\0') return;
+    snprintf(sql, sizeof sql, "drop database %s with (force)", f->database_name);
+    test_pg_sql(getenv("BARID_TEST_POSTGRES"), sql);
+}
+#else
+static void database_make(struct fixture *f) {}
+static void database_drop(struct fixture *f) {}
+#endif
 
 int fixture_setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
@@ -77,6 +146,7 @@ int fixture_setup(void **state) {
     clock->io.v = &clock_vtable;
     clock->disk = f->disk;
     f->clock = &clock->io;
+    database_make(f);
     fixture_open(f);
     *state = f;
     return 0;
@@ -99,6 +169,7 @@ static void remove_all(const char *dir) {
 int fixture_teardown(void **state) {
     struct fixture *f = *state;
     fixture_close(f);
+    database_drop(f);
     loop_free(f->loop);
     io_os_free(f->disk);
     remove_all(f->dir);

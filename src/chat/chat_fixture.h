@@ -11,8 +11,13 @@
 
 #define SEEN_MAX 1024
 
+struct servers;
+
 struct fixture {
     char dir[64];
+    char database_url[512]; // "": SQLite in `dir`
+    char database_name[64];
+    struct servers *servers;
     struct loop *loop;
     struct io *disk, *clock;
     struct database *database;
@@ -22,6 +27,10 @@ struct fixture {
     struct chat_options options; // what the service is opened with
 };
 
+// With BARID_TEST_CHAT_ON=postgres the tests run on PostgreSQL, on the server that BARID_TEST_POSTGRES names. True,
+// after saying so: there is none.
+bool fixture_missing(void);
+bool on_postgres(void);
 int fixture_setup(void **state); // cmocka: *state is a struct fixture
 int fixture_teardown(void **state);
 void fixture_open(struct fixture *f);

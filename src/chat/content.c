@@ -10,7 +10,13 @@
 
 // ---- letting go -----------------------------------------------------------------------------------------
 
+void gone_clear(struct gone *g) {
+    g->media_count = g->n = 0;
+    g->deleted = 0;
+}
+
 void gone_release(struct gone *g) {
+    free(g->media);
     free(g->hashes);
     *g = (struct gone){0};
 }
@@ -29,7 +35,30 @@ static void gone_add(struct gone *g, const void *hash) {
     memcpy(g->hashes[g->n++], hash, CHAT_HASH);
 }
 
-enum err media_unref(struct db *db, const uint8_t hash[CHAT_HASH], struct gone *g) {
+void gone_media(struct gone *g, const void *hash, int64_t uid, int64_t bytes) {
+    if (g->media_count == g->media_cap) {
+        g->media_cap = g->media_cap == 0 ? 2 : g->media_cap * 2;
+        g->media = realloc(g->media, g->media_cap * sizeof *g->media);
+        if (g->media == NULL) die("out of memory");
+    }
+    struct gone_media *m = &g->media[g->media_count++];
+    *m = (struct gone_media){.uid = uid, .bytes = bytes};
+    memcpy(m->hash, hash, sizeof m->hash);
+}
+
+static enum err media_drop(struct db *db, int64_t mid, struct gone *g) {
+    static struct db_sql find = {.text = "select media_hash, sender_uid, bytes from message where mid = ?1"};
+    enum err err = ERR_OK;
+    struct db_stmt *s = db_prepare(db, &find);
+    db_bind_int(s, 1, mid);
+    if (!row(s, &err)) return err;
+    size_t n;
+    const void *hash = db_blob(s, 0, &n);
+    if (hash != NULL && n == CHAT_HASH) gone_media(g, hash, db_int(s, 1), db_int(s, 2)); // else a text
+    return ERR_OK;
+}
+
+static enum err media_unref(struct db *db, const uint8_t hash[CHAT_HASH], struct gone *g) {
     static struct db_sql update = {.text = "update media set refs = refs - 1 where hash = ?1 returning refs"};
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &update);
@@ -39,21 +68,26 @@ enum err media_unref(struct db *db, const uint8_t hash[CHAT_HASH], struct gone *
     return err;
 }
 
-static enum err media_drop(struct db *db, int64_t mid, struct gone *g) {
-    static struct db_sql find = {.text = "select media_hash, sender_uid, bytes from message where mid = ?1"};
-    static struct db_sql held = {.text = "update account set held_bytes = held_bytes - ?2 where uid = ?1"};
+static int by_hash(const void *a, const void *b) {
+    return memcmp(((const struct gone_media *)a)->hash, ((const struct gone_media *)b)->hash, CHAT_HASH);
+}
+
+static int by_user(const void *a, const void *b) {
+    const struct gone_media *x = a, *y = b;
+    return (x->uid > y->uid) - (x->uid < y->uid);
+}
+
+enum err gone_settle(struct db *db, struct gone *g) {
+    static struct db_sql held = {.text = "update account set held_bytes = held_bytes - ?2 where uid = ?1",
+                                 .postgres = "update quota set held_bytes = held_bytes - ?2 where uid = ?1"};
     enum err err = ERR_OK;
-    struct db_stmt *s = db_prepare(db, &find);
-    db_bind_int(s, 1, mid);
-    if (!row(s, &err)) return err;
-    size_t n;
-    const void *blob = db_blob(s, 0, &n);
-    if (blob == NULL || n != CHAT_HASH) return ERR_OK; // a text
-    uint8_t hash[CHAT_HASH];
-    memcpy(hash, blob, sizeof hash);
-    int64_t uid = db_int(s, 1), bytes = db_int(s, 2);
-    err = media_unref(db, hash, g);
-    return err == ERR_OK ? RUN(db, &held, uid, bytes) : err;
+    if (g->media_count == 0) return ERR_OK;
+    qsort(g->media, g->media_count, sizeof g->media[0], by_hash);
+    for (size_t i = 0; i < g->media_count && err == ERR_OK; i++) err = media_unref(db, g->media[i].hash, g);
+    qsort(g->media, g->media_count, sizeof g->media[0], by_user);
+    for (size_t i = 0; i < g->media_count && err == ERR_OK; i++)
+        err = RUN(db, &held, g->media[i].uid, g->media[i].bytes);
+    return err;
 }
 
 enum err content_remove(struct db *db, int64_t mid, struct gone *g) {
@@ -123,6 +157,8 @@ static enum err get_run(struct db *db, struct db_unit *u) {
                 "(select 1 from delivery x where x.mid = m.mid and x.uid = ?2))"};
     struct content_get *op = (struct content_get *)u;
     enum err err = ERR_OK;
+    free(op->text);
+    op->text = NULL;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_id(s, 1, &op->content.message_id);
     db_bind_int(s, 2, op->uid);

@@ -33,6 +33,9 @@ struct result {
     size_t name_count, name_cap;
 };
 
+// A unit may run again.
+static void result_clear(struct result *r) { r->n = r->name_count = 0; }
+
 static void result_release(struct result *r) {
     free(r->found);
     free(r->names);
@@ -169,6 +172,7 @@ static bool same(const struct add *op) {
 static enum err add_run(struct db *db, struct db_unit *u) {
     struct add *op = (struct add *)u;
     int64_t cid;
+    result_clear(&op->result);
     enum err err = conversation_insert(db, op, &cid);
     op->existed = cid == 0;
     if (!op->existed)
@@ -282,6 +286,7 @@ struct get {
 
 static enum err get_run(struct db *db, struct db_unit *u) {
     struct get *op = (struct get *)u;
+    result_clear(&op->result);
     return find_for(db, op->id.text, op->uid, &op->result);
 }
 
@@ -290,6 +295,7 @@ static enum err list_run(struct db *db, struct db_unit *u) {
                                                  "order by x.cid desc limit ?2"};
     struct get *op = (struct get *)u;
     enum err err = ERR_OK;
+    result_clear(&op->result);
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_int(s, 1, op->uid);
     db_bind_int(s, 2, LIST_MAX);

@@ -4,6 +4,8 @@
 // held by the row of did = -uid, which is made when a message is queued or the last device goes, and is taken over
 // by the first device that comes.
 #include "chat/box.h"
+#include "chat/homes.h"
+#include "chat/locks.h"
 #include "chat/token_cache.h"
 
 #include <stdlib.h>
@@ -115,12 +117,14 @@ enum err device_remove(struct db *db, int64_t uid, int64_t did, int64_t now, str
         .text = "update device set token_hash = null, expires_at = ?2 where did = ?1 and token_hash is not null"};
     static struct db_sql empty = {.text = "delete from mailbox where did = ?1"};
     bool others;
-    enum err err = RUN(db, &end, did, now);
+    enum err err = lock_messages_of_device(db, did);
+    if (err == ERR_OK) err = RUN(db, &end, did, now);
     if (err != ERR_OK || db_changes(db) == 0) return err; // it has gone already: its claims are counted once
     err = RUN(db, &empty, did);
     if (err == ERR_OK) err = has_device(db, uid, &others);
     if (err == ERR_OK && !others) err = claim_for_user(db, uid, did);
-    return err == ERR_OK ? release_claims(db, did, now, g) : err;
+    if (err == ERR_OK) err = release_claims(db, did, now, g);
+    return err == ERR_OK ? homes_tell_session(db, did) : err;
 }
 
 void device_gone(struct chat *c, int64_t did) {

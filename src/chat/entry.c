@@ -2,6 +2,7 @@
 #include "chat/entry.h"
 
 #include "chat/box.h"
+#include "chat/homes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,9 @@ void push_release(struct push *p) {
     p->n = p->cap = 0;
 }
 
-static void push_add(struct push *p, int64_t did, uint64_t cursor) {
+void push_clear(struct push *p) { p->n = 0; }
+
+static struct target *push_add(struct push *p, int64_t did, uint64_t cursor) {
     if (p->n == p->cap) {
         size_t cap = p->cap == 0 ? 4 : p->cap * 2;
         struct target *more = realloc(p->targets, cap * sizeof *more);
@@ -29,7 +32,19 @@ static void push_add(struct push *p, int64_t did, uint64_t cursor) {
         p->targets = more;
         p->cap = cap;
     }
-    p->targets[p->n++] = (struct target){.did = did, .cursor = cursor};
+    struct target *t = &p->targets[p->n++];
+    *t = (struct target){.did = did, .cursor = cursor};
+    return t;
+}
+
+enum err push_take(struct push *p, struct db_stmt *s) {
+    enum err err = ERR_OK;
+    while (row(s, &err)) {
+        struct target *t = push_add(p, db_int(s, 0), (uint64_t)db_int(s, 1));
+        t->home = db_int(s, 2);
+        t->poll_home = db_int(s, 3);
+    }
+    return err;
 }
 
 enum err push_to(struct db *db, struct push *p, int64_t did, int64_t by_uid) {
@@ -54,8 +69,28 @@ enum err push_to(struct db *db, struct push *p, int64_t did, int64_t by_uid) {
     return ERR_OK;
 }
 
+// All devices at once, locked in their order.
+static enum err push_to_all(struct db *db, struct push *p, int64_t uid, int64_t by_uid) {
+    static struct db_sql entries = {
+        .text = "with t as materialized (select did from device where uid = ?1 and token_hash is not null "
+                "order by did for no key update), "
+                "a as (update device d set last_cursor = d.last_cursor + 1 from t where d.did = t.did "
+                "returning d.did, d.last_cursor, d.home, d.poll_home), "
+                "b as (insert into mailbox (did, cursor, type, mid, by_uid, at) "
+                "select did, last_cursor, ?2, ?3, ?4, ?5 from a) "
+                "select did, last_cursor, home, poll_home from a"};
+    struct db_stmt *s = db_prepare(db, &entries);
+    db_bind_int(s, 1, uid);
+    db_bind_int(s, 2, p->entry.e.type);
+    db_bind_int(s, 3, p->entry.mid);
+    db_bind_int(s, 4, by_uid);
+    db_bind_int(s, 5, p->entry.e.at_ms);
+    return push_take(p, s);
+}
+
 enum err push_to_user(struct db *db, struct push *p, int64_t uid, int64_t by_uid) {
     static struct db_sql devices = {.text = "select did from device where uid = ?1 and token_hash is not null"};
+    if (db_kind(db) == DATABASE_POSTGRES) return push_to_all(db, p, uid, by_uid);
     struct push found = {0};
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &devices);
@@ -64,6 +99,18 @@ enum err push_to_user(struct db *db, struct push *p, int64_t uid, int64_t by_uid
     for (size_t i = 0; i < found.n && err == ERR_OK; i++) err = push_to(db, p, found.targets[i].did, by_uid);
     push_release(&found);
     return err;
+}
+
+enum err push_tell(struct db *db, const struct push *p, int64_t server) {
+    if (server == 0) return ERR_OK;
+    struct tell tell;
+    tell_init(&tell, db);
+    for (size_t i = 0; i < p->n; i++) {
+        const struct target *t = &p->targets[i];
+        if (t->home != server) tell_entry(&tell, t->home, t->did, t->cursor);
+        if (t->poll_home != server && t->poll_home != t->home) tell_entry(&tell, t->poll_home, t->did, t->cursor);
+    }
+    return tell_end(&tell);
 }
 
 void push_out(struct chat *c, const struct push *p) {
@@ -112,6 +159,9 @@ static enum err page_run(struct db *db, struct db_unit *u) {
                 "order by b.cursor limit ?3"};
     struct page *p = (struct page *)u;
     enum err err = ERR_OK;
+    p->n = 0;
+    p->live = false;
+    p->after = p->asked;
     struct db_stmt *s = db_prepare(db, &device);
     db_bind_int(s, 1, p->did);
     if (!row(s, &err)) return err; // not live
@@ -124,6 +174,8 @@ static enum err page_run(struct db *db, struct db_unit *u) {
     db_bind_int(s, 2, (int64_t)p->after);
     db_bind_int(s, 3, p->limit);
     while (row(s, &err)) entry_read(page_add(p), s);
+    // The second picture may be newer than the first.
+    if (p->n > 0 && p->entries[p->n - 1].e.cursor > p->last_cursor) p->last_cursor = p->entries[p->n - 1].e.cursor;
     return err;
 }
 
@@ -135,7 +187,7 @@ struct page *page_new(struct chat *c, int64_t did, uint64_t after, uint32_t limi
     p->op.unit.read_only = true;
     p->op.release = page_release;
     p->did = did;
-    p->after = after > INT64_MAX ? INT64_MAX : after;
+    p->asked = after > INT64_MAX ? INT64_MAX : after;
     p->limit = limit;
     p->owner = owner;
     return p;

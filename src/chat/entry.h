@@ -17,6 +17,7 @@ struct chat_entry entry_view(const struct entry *entry, uint64_t cursor);
 struct target {
     int64_t did;
     uint64_t cursor;
+    int64_t home, poll_home; // the servers where the device is connected, 0: none that we know
 };
 struct push {
     struct entry entry;
@@ -24,10 +25,15 @@ struct push {
     size_t n, cap;
 };
 void push_release(struct push *p);
+void push_clear(struct push *p); // a unit's run begins with it
 // In a unit: one more entry in the mailbox of the device. `by_uid` is who entry.by_user_id names.
 enum err push_to(struct db *db, struct push *p, int64_t did, int64_t by_uid);
-// The same for every live device of a user.
+// The same for every live device of a user, who is locked.
 enum err push_to_user(struct db *db, struct push *p, int64_t uid, int64_t by_uid);
+// Takes the rows of a statement that made entries: did, cursor, home, poll_home.
+enum err push_take(struct push *p, struct db_stmt *s);
+// The last of it in a unit: the other servers at which the devices are connected are told. `server`: ours.
+enum err push_tell(struct db *db, const struct push *p, int64_t server);
 // On the loop, after the commit: to the links and polls of the devices.
 void push_out(struct chat *c, const struct push *p);
 
@@ -35,7 +41,8 @@ void push_out(struct chat *c, const struct push *p);
 struct page {
     struct op op;
     int64_t did;
-    uint64_t after; // a cursor from the future starts from what is there: then it is 0 afterwards
+    uint64_t asked;
+    uint64_t after; // `asked`; a cursor from the future starts from what is there: then it is 0 afterwards
     uint32_t limit;
     bool live;            // the device is logged in
     uint64_t last_cursor; // of the device

@@ -6,6 +6,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "chat/entry.h"
+#include "chat/locks.h"
 #include "outbox/outbox.h"
 
 #include <stdio.h>
@@ -29,15 +30,42 @@ struct expiry_op {
     void (*done)(struct chat *c, bool more);
 };
 
+// The messages that may be overdue with their senders and his devices (locks.h). The last of them in `last`: contents
+// only go, so what is found up to there afterwards is locked.
+static enum err lock_overdue(struct db *db, struct expiry_op *op, int64_t *last) {
+#define OLDEST "(select mid from content order by mid limit ?1)"
+    static struct db_sql senders = {
+        .text = "select uid from account where uid in (select m.sender_uid from message m where m.mid in " OLDEST
+                " and m.accepted_at < ?2) order by uid for key share"};
+    static struct db_sql messages = {.text = "select mid from message where mid in " OLDEST
+                                             " and accepted_at < ?2 order by mid for update"};
+    static struct db_sql devices = {
+        .text = "select did from device where uid in (select m.sender_uid from message m where m.mid in " OLDEST
+                " and m.accepted_at < ?2) and token_hash is not null order by did for no key update"};
+#undef OLDEST
+    enum err err = ERR_OK;
+    *last = INT64_MAX;
+    if (db_kind(db) == DATABASE_SQLITE) return ERR_OK;
+    err = RUN(db, &senders, BATCH, op->before);
+    if (err != ERR_OK) return err;
+    *last = 0;
+    struct db_stmt *s = db_prepare(db, &messages);
+    db_bind_int(s, 1, BATCH);
+    db_bind_int(s, 2, op->before);
+    while (row(s, &err)) *last = db_int(s, 0);
+    return err == ERR_OK ? RUN(db, &devices, BATCH, op->before) : err;
+}
+
 // Contents are in the order of acceptance: the first that is young enough ends the search.
-static enum err find_overdue(struct db *db, struct expiry_op *op) {
+static enum err find_overdue(struct db *db, struct expiry_op *op, int64_t last) {
     static struct db_sql find = {
         .text = "select m.mid, m.sender_uid, m.open, m.message_id, m.seq, v.conversation_id, m.accepted_at "
                 "from content t join message m on m.mid = t.mid join conversation v on v.cid = m.cid "
-                "order by t.mid limit ?1"};
+                "where t.mid <= ?2 order by t.mid limit ?1"};
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_int(s, 1, BATCH);
+    db_bind_int(s, 2, last);
     while (row(s, &err) && db_int(s, 6) < op->before) {
         struct overdue *o = &op->overdue[op->n++];
         struct entry *e = &o->push.entry;
@@ -94,8 +122,18 @@ static enum err expire(struct db *db, struct overdue *o, int64_t now, struct gon
 
 static enum err expiry_run(struct db *db, struct db_unit *u) {
     struct expiry_op *op = (struct expiry_op *)u;
-    enum err err = find_overdue(db, op);
+    bool ours;
+    int64_t last;
+    op->n = 0;
+    for (size_t i = 0; i < BATCH; i++) push_clear(&op->overdue[i].push);
+    gone_clear(&op->gone);
+    enum err err = lock_sweep(db, &ours);
+    if (err != ERR_OK || !ours) return err;
+    err = lock_overdue(db, op, &last);
+    if (err == ERR_OK) err = find_overdue(db, op, last);
     for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = expire(db, &op->overdue[i], op->now, &op->gone);
+    if (err == ERR_OK) err = gone_settle(db, &op->gone);
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = push_tell(db, &op->overdue[i].push, op->op.server);
     return err;
 }
 

@@ -46,6 +46,7 @@ struct chat {
     struct removals *removals;
     struct sweep *sweep;
     struct queueing *queueing;
+    struct homes *homes; // NULL: no other server can be there
     struct list uploads;
     uint64_t map_seed;
 };
@@ -67,6 +68,7 @@ struct op {
     struct loop_post post;
     enum err early;
     bool held;
+    int64_t server; // ours, for who is to be told of entries (push_notify); 0: no other server can be there
 };
 
 void *op_new(struct chat *c, size_t size, enum err (*run)(struct db *db, struct db_unit *u),
@@ -75,6 +77,10 @@ void op_submit(struct op *op);
 void op_finish(struct op *op, enum err err); // answers soon, without the database; unit.error may be set already
 void op_hold(struct op *op);                 // inside answer: the op lives on, for op_submit, op_finish or op_drop
 void op_drop(struct op *op);                 // never to be answered
+// Its unit runs, and is answered, after those submitted before it under the same name.
+void op_order(struct op *op, const void *name, size_t n);
+// Nobody's fault, and it may work in a moment: no room, too much to do, a database that is away.
+bool chat_transient(enum err err);
 // NULL when err is ERR_OK, else the op's error: what callbacks are given.
 const struct error *op_error(struct op *op, enum err err);
 
@@ -92,29 +98,40 @@ enum err run_ints(struct db *db, struct db_sql *sql, const int64_t *values, size
 
 // ---- steps shared by units ------------------------------------------------------------------------------
 
-// What a unit took out of use, to be acted on after its commit.
+// What a unit took out of use: references to contents while it runs (gone_settle takes them off), then the contents
+// nobody refers to any more, to be acted on after its commit.
+struct gone_media {
+    uint8_t hash[CHAT_HASH];
+    int64_t uid, bytes; // whose quota it was held in
+};
 struct gone {
-    uint8_t (*hashes)[CHAT_HASH]; // contents nobody refers to any more
+    struct gone_media *media;
+    size_t media_count, media_cap;
+    uint8_t (*hashes)[CHAT_HASH];
     size_t n, cap;
     uint64_t deleted; // messages whose content went
 };
+void gone_clear(struct gone *g); // a unit's run begins with it
 void gone_release(struct gone *g);
+// The last step of a unit: references and quotas, in the one order in which they may be locked (locks.h).
+enum err gone_settle(struct db *db, struct gone *g);
 void gone_apply(struct chat *c, struct gone *g); // on the loop, after the commit
 
-// The content of a message is no longer wanted: the text goes, a media's reference goes. content_drop sets
-// message.deleted_at, content_remove leaves that to the caller.
+// The content of a message is no longer wanted: the text goes, a media's reference goes (in gone_settle). content_drop
+// sets message.deleted_at, content_remove leaves that to the caller. The message is locked.
 enum err content_remove(struct db *db, int64_t mid, struct gone *g);
 enum err content_drop(struct db *db, int64_t mid, int64_t now, struct gone *g);
-// One reference less to a media content.
-enum err media_unref(struct db *db, const uint8_t hash[CHAT_HASH], struct gone *g);
+// One reference less to a media content, and so much less of the user's quota.
+void gone_media(struct gone *g, const void *hash, int64_t uid, int64_t bytes);
 
 // An event for the bus, in the transaction of what it tells of: `fields` is the inside of a JSON object.
 enum err event_store(struct db *db, const struct id *event_id, const char *topic, const char *conversation_id,
                      int64_t now, const char *fields, ...) __attribute__((format(printf, 6, 7)));
 
-// Devices (devices.c). Pending messages of the user go into the mailbox of a device that has just become live.
+// Devices (devices.c). The user is locked (lock_user). Pending messages of the user go into the mailbox of a device
+// that has just become live; lock_messages_of_user was called.
 enum err device_queue_pending(struct db *db, int64_t uid, int64_t did, int64_t now);
-// The device is no longer live: its token, its mailbox and its claims go.
+// The device is no longer live: its token, its mailbox and its claims go, and every server is told.
 enum err device_remove(struct db *db, int64_t uid, int64_t did, int64_t now, struct gone *g);
 void device_gone(struct chat *c, int64_t did);  // on the loop, after device_remove was committed
 void device_touch(struct chat *c, int64_t did); // it was used: renew the session

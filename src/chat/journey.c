@@ -118,8 +118,17 @@ static enum err note_points(struct db *db, struct journey *op) {
     return err;
 }
 
+static void points_clear(struct journey *op) {
+    for (size_t i = 0; i < op->n; i++) {
+        free(op->points[i].name);
+        free(op->points[i].detail);
+    }
+    op->n = 0;
+}
+
 static enum err journey_run(struct db *db, struct db_unit *u) {
     struct journey *op = (struct journey *)u;
+    points_clear(op);
     enum err err = message_points(db, op);
     if (err == ERR_OK) err = note_points(db, op);
     if (err == ERR_OK) err = device_points(db, op);
@@ -156,10 +165,7 @@ static void journey_answer(struct op *base, enum err err) {
 
 static void journey_release(struct op *base) {
     struct journey *op = (struct journey *)base;
-    for (size_t i = 0; i < op->n; i++) {
-        free(op->points[i].name);
-        free(op->points[i].detail);
-    }
+    points_clear(op);
     free(op->points);
 }
 

@@ -216,7 +216,8 @@ static void test_seq_counts_a_conversation(void **state) {
 
 static void test_a_failing_mailbox_is_tried_again_then_parked(void **state) {
     struct pair p = pair_new(state);
-    execute(p.f, "create trigger boom before insert on mailbox begin select raise(abort, 'no'); end");
+    execute(p.f, on_postgres() ? "alter table mailbox add constraint boom check (mid < 0) not valid"
+                               : "create trigger boom before insert on mailbox begin select raise(abort, 'no'); end");
     struct id m = new_id(p.f);
     assert_int_equal(send_text(p.f, &p.alice, "ab", &m, "hello").err, ERR_OK);
     const char *seen = "";
@@ -283,5 +284,5 @@ int main(void) {
         T(test_an_event_that_comes_twice),
         T(test_accepted_survives_a_restart),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return fixture_missing() ? 77 : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "chat/box.h"
+#include "chat/homes.h"
 #include "chat/notified.h"
 
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #define IN_FLIGHT_MAX     (1024 * 1024)
 #define IN_FLIGHT_LOOK_MS 100
 #define RETRY_MS          250
+#define AWAY_MS           1000 // while the database is away
 
 struct chat_link {
     struct chat *chat;
@@ -26,6 +28,9 @@ struct chat_link {
     void *arg;
     char *address;
     struct page *page; // being read
+    struct home_op *homing;
+    uint64_t epoch;       // of this link among the device's, 0: not known yet
+    uint64_t replaced_by; // the newest that we heard of
     uint64_t position, known, sent, acked;
     uint32_t unacked;
     int64_t touched_at;
@@ -51,6 +56,7 @@ bool link_wants_touch(struct chat_link *l) {
 void link_free(struct chat_link *l) {
     loop_timer_stop(l->chat->loop, &l->timer);
     if (l->page != NULL) l->page->owner = NULL;
+    if (l->homing != NULL) home_cancel(l->homing);
     free(l->address);
     free(l);
 }
@@ -67,6 +73,7 @@ static void link_leave(struct chat_link *l) {
     struct box *box = l->box;
     if (box == NULL) return;
     log_presence(l, "disconnected");
+    home_leave(l->chat, l->who.did, l->epoch);
     l->box = NULL;
     box->link = NULL;
     l->chat->stats.links--;
@@ -85,6 +92,31 @@ void chat_detach(struct chat_link *l) {
     link_leave(l);
     l->detached = true;
     if (!l->calling) link_free(l);
+}
+
+// ---- where else the device is ---------------------------------------------------------------------------
+
+void link_replaced(struct chat_link *l, uint64_t epoch) {
+    if (epoch > l->replaced_by) l->replaced_by = epoch;
+    if (l->epoch != 0 && l->epoch < l->replaced_by) link_close(l, "replaced");
+}
+
+static void retry(struct chat_link *l, enum err err) {
+    loop_timer_start(l->chat->loop, &l->timer, err == ERR_BUSY ? RETRY_MS : AWAY_MS);
+}
+
+static void home_answer(void *owner, enum err err, uint64_t epoch) {
+    struct chat_link *l = owner;
+    l->homing = NULL;
+    if (chat_transient(err)) {
+        retry(l, err);
+    } else if (err != ERR_OK || epoch == 0) {
+        link_close(l, err != ERR_OK ? "error" : "logged_out");
+    } else {
+        l->epoch = epoch;
+        if (l->epoch < l->replaced_by) link_close(l, "replaced");
+        else pump(l);
+    }
 }
 
 // ---- waiting for a slow peer ----------------------------------------------------------------------------
@@ -167,8 +199,8 @@ static void page_answer(struct op *op, enum err err) {
     struct chat_link *l = p->owner;
     if (l == NULL) return;
     l->page = NULL;
-    if (err == ERR_BUSY) {
-        loop_timer_start(l->chat->loop, &l->timer, RETRY_MS);
+    if (chat_transient(err)) {
+        retry(l, err);
     } else if (err != ERR_OK) {
         link_close(l, "error");
     } else if (!p->live) {
@@ -183,7 +215,11 @@ static void page_answer(struct op *op, enum err err) {
 }
 
 static void pump(struct chat_link *l) {
-    if (l->page != NULL || l->calling) return;
+    if (l->page != NULL || l->calling || l->homing != NULL) return;
+    if (l->epoch == 0 && l->chat->homes != NULL) { // before the first page: nothing comes in between unseen
+        l->homing = home_link(l->chat, l->who.did, home_answer, l);
+        return;
+    }
     if (l->started && l->known <= l->position) {
         if (l->drained) return;
         l->drained = true;
@@ -199,6 +235,12 @@ static void pump(struct chat_link *l) {
     uint32_t room = WINDOW - l->unacked;
     l->page = page_new(l->chat, l->who.did, l->position, room < PAGE ? room : PAGE, page_answer, l);
     op_submit(&l->page->op);
+}
+
+void link_known(struct chat_link *l, uint64_t cursor) {
+    if (cursor <= l->known) return;
+    l->known = cursor;
+    if (l->started && l->known > l->position) pump(l);
 }
 
 void link_offer(struct chat_link *l, const struct entry *entry, uint64_t cursor) {

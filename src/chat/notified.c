@@ -26,11 +26,34 @@ struct flush_op {
     struct note notes[];
 };
 
+// One statement; what is to be changed is locked in one order first, whichever server noted it.
+static enum err flush_at_once(struct db *db, const struct flush_op *op) {
+    static struct db_sql update = {
+        .text =
+            "with t as materialized (select q.mid, q.did, n.at from unnest(?1::bigint[], ?2::bigint[], ?3::bigint[]) "
+            "n (mid, did, at) join device_delivery q on q.mid = n.mid and q.did = n.did "
+            "where q.notified_at is null order by q.mid, q.did for no key update of q) "
+            "update device_delivery q set notified_at = t.at from t "
+            "where q.mid = t.mid and q.did = t.did and q.notified_at is null"};
+    int64_t *values = chat_alloc((3 * op->n + 1) * sizeof *values);
+    for (size_t i = 0; i < op->n; i++) {
+        values[i] = op->notes[i].mid;
+        values[op->n + i] = op->notes[i].key.did;
+        values[2 * op->n + i] = op->notes[i].at;
+    }
+    struct db_stmt *s = db_prepare(db, &update);
+    for (int i = 0; i < 3; i++) db_bind_ints(s, i + 1, values + (size_t)i * op->n, op->n);
+    enum err err = db_run(s);
+    free(values);
+    return err;
+}
+
 static enum err flush_run(struct db *db, struct db_unit *u) {
     static struct db_sql update = {.text = "update device_delivery set notified_at = ?3 "
                                            "where mid = ?1 and did = ?2 and notified_at is null"};
     struct flush_op *op = (struct flush_op *)u;
     enum err err = ERR_OK;
+    if (db_kind(db) == DATABASE_POSTGRES) return flush_at_once(db, op);
     for (size_t i = 0; i < op->n && err == ERR_OK; i++) {
         struct db_stmt *s = db_prepare(db, &update);
         db_bind_int(s, 1, op->notes[i].mid);

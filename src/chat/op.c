@@ -1,6 +1,6 @@
 // Operations: from a call of chat.h to the database and back (internal.h draws it).
 #include "base/log.h"
-#include "chat/internal.h"
+#include "chat/homes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +25,11 @@ void op_drop(struct op *op) {
     chat_leave(c);
 }
 
+// A unit whose commit got no answer may have been committed all the same: what it would have shown has to be looked
+// for.
 static void op_end(struct op *op, enum err err) {
     op->held = false;
+    if (err == ERR_UNAVAILABLE && !op->unit.read_only) homes_look(op->chat);
     if (!op->chat->closing) op->answer(op, err);
     if (!op->held) op_drop(op);
 }
@@ -51,8 +54,20 @@ void *op_new(struct chat *c, size_t size, enum err (*run)(struct db *db, struct 
     return op;
 }
 
+// FNV-1a; 0 would be no order.
+void op_order(struct op *op, const void *name, size_t n) {
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)name)[i]) * 16777619u;
+    op->unit.lane = h != 0 ? h : 1;
+}
+
+bool chat_transient(enum err err) {
+    return err == ERR_FULL || err == ERR_BUSY || err == ERR_NOMEM || err == ERR_UNAVAILABLE || err == ERR_TIMEOUT;
+}
+
 void op_submit(struct op *op) {
     op->unit.error.code = ERR_OK;
+    op->server = homes_server(op->chat);
     enum err err = database_submit(op->chat->database, &op->unit);
     if (err != ERR_OK) op_finish(op, err);
 }

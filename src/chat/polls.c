@@ -1,5 +1,6 @@
 // The mailbox over plain requests: a page, and when there is nothing, a wait for something.
 #include "chat/box.h"
+#include "chat/homes.h"
 
 #include <stdlib.h>
 
@@ -16,6 +17,8 @@ struct chat_poll {
     uint64_t until_ms;
     struct page *page;
     bool poked; // something came while the page was being read
+    bool homed; // other servers know that it waits here
+    struct home_op *homing;
     struct loop_timer timer;
     chat_mailbox_fn *done;
     void *arg;
@@ -24,6 +27,7 @@ struct chat_poll {
 static void poll_free(struct chat_poll *p) {
     loop_timer_stop(p->chat->loop, &p->timer);
     if (p->page != NULL) p->page->owner = NULL;
+    if (p->homing != NULL) home_cancel(p->homing);
     free(p);
 }
 
@@ -49,6 +53,16 @@ static void poll_answer(struct chat_poll *p, const struct error *error, const st
 
 static void poll_read(struct chat_poll *p);
 
+// Whoever makes an entry from now on tells this server; what was made before is looked for once more.
+static void home_answer(void *owner, enum err err, uint64_t epoch) {
+    struct chat_poll *p = owner;
+    struct error e = {0};
+    p->homing = NULL;
+    p->homed = true;
+    if (err == ERR_OK) poll_read(p);
+    else poll_answer(p, error_set(&e, err, "%s", err_text(err)) != ERR_OK ? &e : NULL, NULL, 0, false);
+}
+
 static void answer_page(struct chat_poll *p, const struct page *page) {
     struct chat_entry views[PAGE_MAX];
     for (size_t i = 0; i < page->n; i++) views[i] = entry_view(&page->entries[i], page->entries[i].e.cursor);
@@ -68,7 +82,8 @@ static void page_answer(struct op *op, enum err err) {
         answer_page(p, page);
     } else {
         p->after = page_end(page);
-        if (p->poked) poll_read(p);
+        if (!p->homed) p->homing = home_poll(p->chat, p->who.did, home_answer, p);
+        else if (p->poked) poll_read(p);
         else loop_timer_start(p->chat->loop, &p->timer, p->until_ms - now);
     }
 }
@@ -89,7 +104,29 @@ void poll_poke(struct box *b) {
     LIST_EACH(&b->polls, at) {
         struct chat_poll *p = LIST_ITEM(at, struct chat_poll, node);
         p->poked = true;
-        if (p->page == NULL) poll_read(p);
+        if (p->page == NULL && p->homing == NULL) poll_read(p);
+    }
+}
+
+void poll_known(struct box *b, uint64_t cursor) {
+    LIST_EACH(&b->polls, at) {
+        struct chat_poll *p = LIST_ITEM(at, struct chat_poll, node);
+        if (cursor > p->after && !p->poked) {
+            poll_poke(b);
+            return;
+        }
+    }
+}
+
+static void give_way(struct chat_poll *p) {
+    p->until_ms = 0;
+    if (p->page == NULL && p->homing == NULL) loop_timer_start(p->chat->loop, &p->timer, 0);
+}
+
+void polls_give_way(struct box *b) {
+    LIST_EACH(&b->polls, at) {
+        struct chat_poll *p = LIST_ITEM(at, struct chat_poll, node);
+        if (p->homed) give_way(p);
     }
 }
 
@@ -121,8 +158,7 @@ static void make_room(struct box *b) {
         if (staying++ == 0) oldest = p;
     }
     if (staying <= POLLS_MAX) return;
-    oldest->until_ms = 0;
-    if (oldest->page == NULL) loop_timer_start(b->chat->loop, &oldest->timer, 0);
+    give_way(oldest);
 }
 
 struct chat_poll *chat_mailbox(struct chat *c, const struct chat_actor *who, uint64_t after, uint32_t limit,
@@ -132,6 +168,7 @@ struct chat_poll *chat_mailbox(struct chat *c, const struct chat_actor *who, uin
     p->limit = limit == 0 || limit > PAGE_MAX ? PAGE_MAX : limit;
     p->until_ms = loop_now_ms(c->loop) + (wait_ms < WAIT_MAX_MS ? wait_ms : WAIT_MAX_MS);
     p->timer.fn = poll_timer;
+    p->homed = c->homes == NULL;
     p->done = done;
     p->arg = arg;
     list_push_back(&p->box->polls, &p->node);

@@ -4,11 +4,12 @@
 //   event ─> unit: inbox, an entry and a claim for every live device ─commit─> bus ack ─> links and polls
 //                └─ failed: noted, and given back to the bus; after the last attempt parked there
 //
-// A full disk or a busy database is nobody's failed attempt: the event is held here and tried again.
+// A full disk, a busy database or one that is away is nobody's failed attempt: the event is held here and tried again.
 #include "base/crash.h"
 #include "base/log.h"
 #include "bus/bus.h"
 #include "chat/entry.h"
+#include "chat/locks.h"
 #include "outbox/outbox.h"
 
 #include <stdio.h>
@@ -118,9 +119,39 @@ static enum err queue_for(struct db *db, struct queue_op *op, const struct targe
     return err == ERR_OK && fresh ? push_to(db, &op->push, user->did, op->sender) : err;
 }
 
+// All of it at once: the devices locked in their order, an entry and a claim for each that has no row yet; a row for
+// each user without any.
+static enum err queue_all_at_once(struct db *db, struct queue_op *op) {
+    static struct db_sql queue = {
+        .text = "with t as materialized (select d.did from delivery x join device d on d.uid = x.uid "
+                "where x.mid = ?1 and x.expired_at is null and d.token_hash is not null and not exists "
+                "(select 1 from device_delivery q where q.mid = ?1 and q.did = d.did) "
+                "order by d.did for no key update of d), "
+                "a as (update device d set last_cursor = d.last_cursor + 1 from t where d.did = t.did "
+                "returning d.did, d.last_cursor, d.home, d.poll_home), "
+                "b as (insert into mailbox (did, cursor, type, mid, by_uid, at) "
+                "select did, last_cursor, 0, ?1, ?2, ?3 from a), "
+                "c as (insert into device_delivery (mid, did, queued_at, open) select ?1, did, ?4, 1 from a), "
+                "n as (insert into device_delivery (mid, did, open) select ?1, -x.uid, 1 from delivery x "
+                "where x.mid = ?1 and x.expired_at is null and not exists "
+                "(select 1 from device d where d.uid = x.uid and d.token_hash is not null) "
+                "on conflict (mid, did) do nothing returning did), "
+                "m as (update message set claims = claims + (select count(*) from a) + (select count(*) from n), "
+                "published_at = coalesce(published_at, ?5) where mid = ?1) "
+                "select did, last_cursor, home, poll_home from a"};
+    struct db_stmt *s = db_prepare(db, &queue);
+    db_bind_int(s, 1, op->push.entry.mid);
+    db_bind_int(s, 2, op->sender);
+    db_bind_int(s, 3, op->push.entry.e.at_ms);
+    db_bind_int(s, 4, op->now);
+    db_bind_int(s, 5, op->published_at);
+    return push_take(&op->push, s);
+}
+
 static enum err queue_all(struct db *db, struct queue_op *op) {
     static struct db_sql update = {.text = "update message set claims = claims + ?2, "
                                            "published_at = coalesce(published_at, ?3) where mid = ?1"};
+    if (db_kind(db) == DATABASE_POSTGRES && !op->deleted) return queue_all_at_once(db, op);
     enum err err = op->deleted ? ERR_OK : find_users(db, op);
     for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = queue_for(db, op, &op->users[i]);
     return err == ERR_OK ? RUN(db, &update, op->push.entry.mid, op->claims, op->published_at) : err;
@@ -128,12 +159,16 @@ static enum err queue_all(struct db *db, struct queue_op *op) {
 
 static enum err queue_run(struct db *db, struct db_unit *u) {
     struct queue_op *op = (struct queue_op *)u;
-    op->n = op->push.n = 0; // of an earlier attempt
+    op->n = 0; // of an earlier attempt
     op->claims = 0;
+    op->unknown = false;
+    push_clear(&op->push);
     enum err err = inbox_accept(db, GROUP, &op->message_id, op->now, &op->fresh);
     if (err != ERR_OK || !op->fresh) return err;
-    err = find_message(db, op);
+    err = lock_recipients(db, &op->message_id);
+    if (err == ERR_OK) err = find_message(db, op);
     if (err == ERR_OK && !op->unknown) err = queue_all(db, op);
+    if (err == ERR_OK) err = push_tell(db, &op->push, op->op.server);
     if (err == ERR_OK) crash_point("queue.before_commit");
     return err;
 }
@@ -161,12 +196,10 @@ static void note_answer(struct op *base, enum err err) {
     bus_settle(base->chat->queueing->subscription, op->tag, last ? BUS_PARK : BUS_RETRY, op->reason);
 }
 
-static bool transient(enum err err) { return err == ERR_FULL || err == ERR_BUSY || err == ERR_NOMEM; }
-
 static void queue_failed(struct queue_op *op, enum err err) {
     struct queueing *q = op->op.chat->queueing;
     op_hold(&op->op);
-    if (transient(err)) {
+    if (chat_transient(err)) {
         list_push_back(&q->held, &op->node);
         if (!loop_timer_active(&q->timer)) loop_timer_start(q->chat->loop, &q->timer, HELD_MS);
         return;
@@ -222,6 +255,7 @@ static void deliver(void *arg, const struct bus_delivery *d) {
     op->now = chat_now(c);
     op->published_at = d->published_at_ms > 0 ? d->published_at_ms : op->now;
     if (d->attempt <= 1) c->stats.published++;
+    if (d->event.key != NULL) op_order(&op->op, d->event.key, strlen(d->event.key));
     op_submit(&op->op);
 }
 

@@ -7,6 +7,7 @@
 // What the sender sees enters his mailbox in this transaction (docs/decisions/0004).
 #include "base/crash.h"
 #include "chat/entry.h"
+#include "chat/locks.h"
 #include "chat/notified.h"
 #include "outbox/outbox.h"
 
@@ -26,7 +27,7 @@ struct receipt {
     uint64_t seq;
     char conversation_id[NAME_MAX_LENGTH + 1];
 
-    bool received_now, read_now, deleted_now;
+    bool received_now, read_now, deleted_now, told;
     struct push delivered_push, read_push;
     struct gone gone;
     chat_done_fn *done;
@@ -39,13 +40,7 @@ static enum err find(struct db *db, struct receipt *op) {
                 "x.received_at is not null, x.read_at is not null, x.expired_at is not null, q.open, q.mid is null "
                 "from message m "
                 "join delivery x on x.mid = m.mid and x.uid = ?2 join conversation v on v.cid = m.cid "
-                "left join device_delivery q on q.mid = m.mid and q.did = ?3 where m.message_id = ?1",
-        .postgres = "select m.mid, m.sender_uid, m.open, m.claims, m.deleted_at is not null, m.seq, v.conversation_id, "
-                    "x.received_at is not null, x.read_at is not null, x.expired_at is not null, q.open, q.mid is null "
-                    "from message m "
-                    "join delivery x on x.mid = m.mid and x.uid = ?2 join conversation v on v.cid = m.cid "
-                    "left join device_delivery q on q.mid = m.mid and q.did = ?3 where m.message_id = ?1 "
-                    "for update of m"};
+                "left join device_delivery q on q.mid = m.mid and q.did = ?3 where m.message_id = ?1"};
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &sql);
     db_bind_id(s, 1, &op->message_id);
@@ -98,6 +93,7 @@ static void push_fill(struct receipt *op, struct push *p, enum chat_entry_type t
 static enum err tell(struct db *db, struct receipt *op, enum chat_entry_type type, struct push *p,
                      const struct id *event_id, const char *topic) {
     push_fill(op, p, type);
+    op->told = true;
     enum err err = push_to_user(db, p, op->sender, op->who.uid);
     if (err != ERR_OK) return err;
     char id[ID_TEXT];
@@ -124,7 +120,7 @@ static enum err settle(struct db *db, struct receipt *op) {
     op->deleted_now = true;
     enum err err = RUN(db, &finish, op->mid, op->open, op->claims, op->now);
     if (err == ERR_OK) err = content_remove(db, op->mid, &op->gone);
-    if (err == ERR_OK && op->gone.n == 0) crash_point("delete.before"); // a file: when it is removed
+    if (err == ERR_OK && op->gone.media_count == 0) crash_point("delete.before"); // a file: when it is removed
     return err;
 }
 
@@ -154,9 +150,17 @@ static enum err mark_read(struct db *db, struct receipt *op) {
 
 static enum err receipt_run(struct db *db, struct db_unit *u) {
     struct receipt *op = (struct receipt *)u;
-    enum err err = find(db, op);
+    op->received_now = op->read_now = op->deleted_now = op->told = false; // of an earlier attempt
+    push_clear(&op->delivered_push);
+    push_clear(&op->read_push);
+    gone_clear(&op->gone);
+    enum err err = lock_sender(db, &op->message_id);
+    if (err == ERR_OK) err = find(db, op);
     if (err == ERR_OK) err = receive(db, op);
     if (err == ERR_OK && op->read && !op->had_read && !op->expired) err = mark_read(db, op);
+    if (err == ERR_OK) err = gone_settle(db, &op->gone);
+    if (err == ERR_OK) err = push_tell(db, &op->delivered_push, op->op.server);
+    if (err == ERR_OK) err = push_tell(db, &op->read_push, op->op.server);
     if (err == ERR_OK && op->received_now) crash_point("received.before_commit");
     if (err == ERR_OK && op->read_now) crash_point("read.before_commit");
     return err;
@@ -177,7 +181,7 @@ static void receipt_committed(struct chat *c, struct receipt *op) {
         if (op->gone.n == 0) crash_point("delete.done");
         log_point("deleted", &op->message_id);
     }
-    if (op->delivered_push.entry.mid != 0 || op->read_now) outbox_wake(c->outbox);
+    if (op->told) outbox_wake(c->outbox);
     gone_apply(c, &op->gone);
     push_out(c, &op->delivered_push);
     push_out(c, &op->read_push);
@@ -210,6 +214,7 @@ static void receipt(struct chat *c, const struct chat_actor *who, const struct i
     op->notified_at = notified_take(c, who->did, message_id);
     op->done = done;
     op->arg = arg;
+    op_order(&op->op, message_id, sizeof *message_id);
     op_submit(&op->op);
 }
 

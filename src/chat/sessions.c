@@ -4,6 +4,8 @@
 //   the user has too many devices the one unused longest gives way
 #include "base/login_limit.h"
 #include "base/utf8.h"
+#include "chat/homes.h"
+#include "chat/locks.h"
 #include "chat/passwords.h"
 #include "chat/token_cache.h"
 
@@ -26,7 +28,7 @@ struct login {
     char *password;
     int64_t uid, did, now, expires_at;
     uint32_t devices_max;
-    struct id device_id, asked_device;
+    struct id device_id, asked_device, fresh_device;
     char token[CHAT_TOKEN_TEXT];
     uint8_t token_hash[CHAT_HASH];
     int64_t displaced[DISPLACED_MAX];
@@ -51,11 +53,9 @@ static void login_release(struct op *base) {
 // ---- the session ----------------------------------------------------------------------------------------
 
 // A device that comes back keeps its mailbox if it was still live; else it begins with what is pending.
-static enum err device_again(struct db *db, struct login *op, bool *was_live) {
+static enum err device_find(struct db *db, struct login *op, bool *was_live) {
     static struct db_sql find = {
         .text = "select did, token_hash is not null from device where device_id = ?1 and uid = ?2"};
-    static struct db_sql update = {.text = "update device set token_hash = ?2, expires_at = ?3, seen_at = ?4, "
-                                           "name = coalesce(?5, name) where did = ?1"};
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_id(s, 1, &op->asked_device);
@@ -63,14 +63,24 @@ static enum err device_again(struct db *db, struct login *op, bool *was_live) {
     if (!row(s, &err)) return err;
     op->did = db_int(s, 0);
     *was_live = db_int(s, 1) != 0;
-    op->device_id = op->asked_device;
-    s = db_prepare(db, &update);
+    return ERR_OK;
+}
+
+// did is 0 afterwards when the sweep was faster: it is a new device then.
+static enum err device_again(struct db *db, struct login *op) {
+    static struct db_sql update = {.text = "update device set token_hash = ?2, expires_at = ?3, seen_at = ?4, "
+                                           "name = coalesce(?5, name) where did = ?1"};
+    struct db_stmt *s = db_prepare(db, &update);
     db_bind_int(s, 1, op->did);
     db_bind_blob(s, 2, op->token_hash, sizeof op->token_hash);
     db_bind_int(s, 3, op->expires_at);
     db_bind_int(s, 4, op->now);
     db_bind_text(s, 5, op->device_name[0] != '\0' ? op->device_name : NULL);
-    return db_run(s);
+    enum err err = db_run(s);
+    if (err != ERR_OK) return err;
+    if (db_changes(db) == 0) op->did = 0;
+    else op->device_id = op->asked_device;
+    return ERR_OK;
 }
 
 static enum err device_new(struct db *db, struct login *op) {
@@ -110,10 +120,19 @@ static enum err displace(struct db *db, struct login *op) {
 static enum err session_run(struct db *db, struct db_unit *u) {
     struct login *op = (struct login *)u;
     bool was_live = false;
-    enum err err = op->again ? device_again(db, op, &was_live) : ERR_OK;
+    op->did = 0;
+    op->device_id = op->fresh_device;
+    op->displaced_count = 0;
+    gone_clear(&op->gone);
+    enum err err = lock_user(db, op->uid);
+    if (err == ERR_OK && op->again) err = device_find(db, op, &was_live);
+    if (err == ERR_OK && !was_live) err = lock_messages_of_user(db, op->uid);
+    if (err == ERR_OK && op->did != 0) err = device_again(db, op);
     if (err == ERR_OK && op->did == 0) err = device_new(db, op);
     if (err == ERR_OK && !was_live) err = device_queue_pending(db, op->uid, op->did, op->now);
-    return err == ERR_OK ? displace(db, op) : err;
+    if (err == ERR_OK && op->again) err = homes_tell_session(db, op->did); // its former token
+    if (err == ERR_OK) err = displace(db, op);
+    return err == ERR_OK ? gone_settle(db, &op->gone) : err;
 }
 
 static void session_answer(struct op *base, enum err err) {
@@ -147,7 +166,8 @@ static void verified(void *arg, bool ok, const char *hash) {
     op->op.unit.run = session_run;
     op->op.unit.read_only = false;
     op->op.answer = session_answer;
-    op->device_id = id_new(c->io);
+    op->fresh_device = id_new(c->io);
+    op_order(&op->op, &op->uid, sizeof op->uid);
     secret_new(op->token, op->token_hash);
     op_submit(&op->op);
 }
@@ -156,6 +176,7 @@ static enum err lookup_run(struct db *db, struct db_unit *u) {
     static struct db_sql find = {.text = "select uid, password from account where user_id = ?1"};
     struct login *op = (struct login *)u;
     enum err err = ERR_OK;
+    op->known = false;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_text(s, 1, op->user_id);
     if (!row(s, &err)) return err;
@@ -237,7 +258,10 @@ struct logout {
 
 static enum err logout_run(struct db *db, struct db_unit *u) {
     struct logout *op = (struct logout *)u;
-    return device_remove(db, op->uid, op->did, op->now, &op->gone);
+    gone_clear(&op->gone);
+    enum err err = lock_user(db, op->uid);
+    if (err == ERR_OK) err = device_remove(db, op->uid, op->did, op->now, &op->gone);
+    return err == ERR_OK ? gone_settle(db, &op->gone) : err;
 }
 
 static void logout_answer(struct op *base, enum err err) {
@@ -260,5 +284,6 @@ void chat_logout(struct chat *c, const struct chat_actor *who, chat_done_fn *don
     op->now = chat_now(c);
     op->done = done;
     op->arg = arg;
+    op_order(&op->op, &op->uid, sizeof op->uid);
     op_submit(&op->op);
 }

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "chat/box.h"
 #include "chat/expiry.h"
+#include "chat/homes.h"
+#include "chat/locks.h"
 #include "chat/removal.h"
 #include "datastore/datastore.h"
 #include "outbox/outbox.h"
@@ -29,7 +31,7 @@ struct sweep {
 struct step_op {
     struct op op;
     int64_t now, ttl;
-    size_t n; // found
+    size_t n, batch; // found; of sessions at most
     struct {
         int64_t uid, did;
         uint64_t bytes;
@@ -59,6 +61,13 @@ static void step_start(struct chat *c, enum err (*run)(struct db *db, struct db_
     op_submit(&op->op);
 }
 
+// What every step begins with. Of several servers one sweeps at a time; the others come again when it is their turn.
+static enum err step_begin(struct db *db, struct step_op *op, bool *ours) {
+    op->n = 0;
+    gone_clear(&op->gone);
+    return lock_sweep(db, ours);
+}
+
 // ---- tickets --------------------------------------------------------------------------------------------
 
 static enum err find_tickets(struct db *db, struct step_op *op) {
@@ -79,44 +88,66 @@ static enum err find_tickets(struct db *db, struct step_op *op) {
 
 static enum err tickets_run(struct db *db, struct db_unit *u) {
     static struct db_sql remove = {.text = "delete from ticket where ticket_hash = ?1"};
-    static struct db_sql held = {.text = "update account set held_bytes = held_bytes - ?2 where uid = ?1"};
     struct step_op *op = (struct step_op *)u;
-    enum err err = find_tickets(db, op);
+    bool ours;
+    enum err err = step_begin(db, op, &ours);
+    if (err != ERR_OK || !ours) return err;
+    err = find_tickets(db, op);
     for (size_t i = 0; i < op->n && err == ERR_OK; i++) {
         struct db_stmt *s = db_prepare(db, &remove);
         db_bind_blob(s, 1, op->rows[i].ticket_hash, CHAT_HASH);
         err = db_run(s);
-        if (err == ERR_OK) err = RUN(db, &held, op->rows[i].uid, (int64_t)op->rows[i].bytes);
-        if (err == ERR_OK) err = media_unref(db, op->rows[i].hash, &op->gone);
+        // A message may have taken it since it was found.
+        if (err == ERR_OK && db_changes(db) > 0)
+            gone_media(&op->gone, op->rows[i].hash, op->rows[i].uid, (int64_t)op->rows[i].bytes);
     }
-    return err;
+    return err == ERR_OK ? gone_settle(db, &op->gone) : err;
 }
 
 // ---- sessions -------------------------------------------------------------------------------------------
 
-#define SESSIONS_BATCH 8 // each may hold many claims
+#define SESSIONS_BATCH 8 // each may hold many claims; one where each locks its user and his messages (locks.h)
+
+// It may have been used since it was found.
+static enum err session_end(struct db *db, struct step_op *op, int64_t uid, int64_t did) {
+    static struct db_sql look = {
+        .text = "select 1 from device where did = ?1 and token_hash is not null and expires_at <= ?2",
+        .postgres =
+            "select 1 from device where did = ?1 and token_hash is not null and expires_at <= ?2 for no key update"};
+    enum err err = lock_user(db, uid);
+    if (err == ERR_OK) err = lock_messages_of_device(db, did);
+    if (err != ERR_OK) return err;
+    struct db_stmt *s = db_prepare(db, &look);
+    db_bind_int(s, 1, did);
+    db_bind_int(s, 2, op->now);
+    bool ended = row(s, &err);
+    return ended ? device_remove(db, uid, did, op->now, &op->gone) : err;
+}
 
 static enum err sessions_run(struct db *db, struct db_unit *u) {
     static struct db_sql find = {
         .text = "select uid, did from device where token_hash is not null and expires_at <= ?1 limit ?2"};
     struct step_op *op = (struct step_op *)u;
-    enum err err = ERR_OK;
+    bool ours;
+    enum err err = step_begin(db, op, &ours);
+    if (err != ERR_OK || !ours) return err;
+    op->batch = db_kind(db) == DATABASE_SQLITE ? SESSIONS_BATCH : 1;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_int(s, 1, op->now);
-    db_bind_int(s, 2, SESSIONS_BATCH);
+    db_bind_int(s, 2, (int64_t)op->batch);
     while (row(s, &err)) {
         op->rows[op->n].uid = db_int(s, 0);
         op->rows[op->n++].did = db_int(s, 1);
     }
-    for (size_t i = 0; i < op->n && err == ERR_OK; i++)
-        err = device_remove(db, op->rows[i].uid, op->rows[i].did, op->now, &op->gone);
-    return err;
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = session_end(db, op, op->rows[i].uid, op->rows[i].did);
+    return err == ERR_OK ? gone_settle(db, &op->gone) : err;
 }
 
 static void sessions_answer(struct op *base, enum err err) {
     struct step_op *op = (struct step_op *)base;
-    for (size_t i = 0; i < op->n && err == ERR_OK; i++) device_gone(base->chat, op->rows[i].did);
-    if (op->n == SESSIONS_BATCH) op->n = BATCH; // a full batch
+    // Looked at, not ended: one that was used in the last moment is live still.
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++) homes_session_changed(base->chat, op->rows[i].did);
+    if (op->n > 0 && op->n == op->batch) op->n = BATCH; // a full batch
     step_answer(base, err);
 }
 
@@ -143,7 +174,10 @@ static enum err tombstones_run(struct db *db, struct db_unit *u) {
     static struct db_sql messages = {.text = "delete from message where mid <= ?1"};
     struct step_op *op = (struct step_op *)u;
     int64_t mid = 0;
-    enum err err = last_tombstone(db, op, &mid);
+    bool ours;
+    enum err err = step_begin(db, op, &ours);
+    if (err != ERR_OK || !ours) return err;
+    err = last_tombstone(db, op, &mid);
     if (err != ERR_OK || mid == 0) return err;
     if ((err = RUN(db, &notes, mid)) != ERR_OK) return err;
     if ((err = RUN(db, &devices, mid)) != ERR_OK) return err;
@@ -156,9 +190,15 @@ static enum err tombstones_run(struct db *db, struct db_unit *u) {
 // The messages a device had when it ended have their tombstones no longer; if it comes back, it is a new one.
 static enum err devices_run(struct db *db, struct db_unit *u) {
     static struct db_sql remove = {.text = "delete from device where did in (select did from device "
-                                           "where token_hash is null and expires_at < ?1 limit ?2)"};
+                                           "where token_hash is null and expires_at < ?1 limit ?2)",
+                                   .postgres =
+                                       "delete from device where did in (select did from device "
+                                       "where token_hash is null and expires_at < ?1 limit ?2 for update skip locked)"};
     struct step_op *op = (struct step_op *)u;
-    enum err err = RUN(db, &remove, op->now - op->ttl - 2 * TOMBSTONE_MS, BATCH);
+    bool ours;
+    enum err err = step_begin(db, op, &ours);
+    if (err != ERR_OK || !ours) return err;
+    err = RUN(db, &remove, op->now - op->ttl - 2 * TOMBSTONE_MS, BATCH);
     op->n = err == ERR_OK ? (size_t)db_changes(db) : 0;
     return err;
 }
@@ -166,7 +206,10 @@ static enum err devices_run(struct db *db, struct db_unit *u) {
 static enum err inbox_run(struct db *db, struct db_unit *u) {
     struct step_op *op = (struct step_op *)u;
     uint64_t removed = 0;
-    enum err err = inbox_forget(db, op->now - INBOX_MS, BATCH * 4, &removed);
+    bool ours;
+    enum err err = step_begin(db, op, &ours);
+    if (err != ERR_OK || !ours) return err;
+    err = inbox_forget(db, op->now - INBOX_MS, BATCH * 4, &removed);
     op->n = removed == BATCH * 4 ? BATCH : 0;
     return err;
 }

@@ -77,6 +77,12 @@ void token_cache_drop(struct token_cache *t, int64_t did) {
     if (s != NULL) slot_drop(t, s);
 }
 
+void token_cache_clear(struct token_cache *t) {
+    t->epoch++;
+    LIST_EACH_SAFE(&t->used, at)
+    slot_drop(t, LIST_ITEM(at, struct slot, used));
+}
+
 bool secret_hash(const char *text, size_t n, uint8_t hash[CHAT_HASH]) {
     uint8_t secret[32];
     if (text == NULL || !hex_decode(text, n, secret, sizeof secret)) return false;

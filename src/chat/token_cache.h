@@ -19,6 +19,7 @@ struct session *token_cache_get(struct token_cache *t, const uint8_t hash[CHAT_H
 void token_cache_put(struct token_cache *t, const uint8_t hash[CHAT_HASH], const struct session *s, uint64_t epoch);
 uint64_t token_cache_epoch(const struct token_cache *t);
 void token_cache_drop(struct token_cache *t, int64_t did);
+void token_cache_clear(struct token_cache *t); // a session may have ended unheard
 
 // A secret as the database keeps it. False: not 64 hex digits.
 bool secret_hash(const char *text, size_t n, uint8_t hash[CHAT_HASH]);

@@ -56,7 +56,9 @@ struct open_op {
 };
 
 static enum err open_run(struct db *db, struct db_unit *unit) {
-    static struct db_sql find = {.text = "select held_bytes from account where uid = ?1"};
+    static struct db_sql find = {.text = "select held_bytes from account where uid = ?1",
+                                 .postgres = "select coalesce(q.held_bytes, 0) from account a "
+                                             "left join quota q on q.uid = a.uid where a.uid = ?1"};
     struct open_op *op = (struct open_op *)unit;
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &find);
@@ -175,21 +177,24 @@ static enum err ticket_insert(struct db *db, const struct ticket_op *op) {
     return db_run(s);
 }
 
+// The quota comes last (locks.h); when it is used up everything before it is taken back.
 static enum err ticket_run(struct db *db, struct db_unit *unit) {
-    static struct db_sql hold = {.text = "update account set held_bytes = held_bytes + ?2 "
-                                         "where uid = ?1 and held_bytes + ?2 <= ?3"};
+    static struct db_sql hold = {
+        .text = "update account set held_bytes = held_bytes + ?2 where uid = ?1 and held_bytes + ?2 <= ?3",
+        .postgres = "insert into quota (uid, held_bytes) select ?1, ?2 where ?2 <= ?3 on conflict (uid) do update "
+                    "set held_bytes = quota.held_bytes + ?2 where quota.held_bytes + ?2 <= ?3"};
     static struct db_sql refer = {.text = "insert into media (hash, bytes, refs) values (?1, ?2, 1) "
                                           "on conflict (hash) do update set refs = media.refs + 1"};
     struct ticket_op *op = (struct ticket_op *)unit;
-    enum err err = RUN(db, &hold, op->uid, (int64_t)op->bytes, (int64_t)op->quota);
-    if (err == ERR_OK && db_changes(db) == 0)
-        return error_set(db_error(db), ERR_LIMIT, "the upload quota is used up until something is delivered");
-    if (err != ERR_OK) return err;
     struct db_stmt *s = db_prepare(db, &refer);
     db_bind_blob(s, 1, op->hash, sizeof op->hash);
     db_bind_int(s, 2, (int64_t)op->bytes);
-    err = db_run(s);
-    return err == ERR_OK ? ticket_insert(db, op) : err;
+    enum err err = db_run(s);
+    if (err == ERR_OK) err = ticket_insert(db, op);
+    if (err == ERR_OK) err = RUN(db, &hold, op->uid, (int64_t)op->bytes, (int64_t)op->quota);
+    if (err == ERR_OK && db_changes(db) == 0)
+        return error_set(db_error(db), ERR_LIMIT, "the upload quota is used up until something is delivered");
+    return err;
 }
 
 static void upload_answer(struct chat_upload *u, const struct error *error, const struct chat_ticket *ok) {
