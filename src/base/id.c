@@ -10,6 +10,7 @@
 #include "base/io.h"
 
 #include <pthread.h>
+#include <sodium.h>
 #include <string.h>
 
 #define RANDOM_B_MASK ((UINT64_C(1) << 62) - 1)
@@ -61,6 +62,14 @@ static int hex_value(char c) {
 }
 
 static bool dash_at(size_t at) { return at == 8 || at == 13 || at == 18 || at == 23; }
+
+struct id id_of_name(const void *name, size_t len) {
+    struct id id;
+    crypto_generichash(id.b, sizeof id.b, name, len, (const uint8_t *)"barid: id of a name", 19);
+    id.b[6] = (uint8_t)(0x80 | (id.b[6] & 0x0f));
+    id.b[8] = (uint8_t)(0x80 | (id.b[8] & 0x3f));
+    return id;
+}
 
 bool id_parse(const char *text, size_t len, struct id *out) {
     if (len != ID_TEXT - 1) return false;

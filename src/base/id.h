@@ -18,6 +18,8 @@ struct id {
 // A new UUIDv7: 48 bits of wall-clock milliseconds, then random. Monotonic within a process: two ids made
 // in the same millisecond still sort in the order they were made.
 struct id id_new(struct io *io);
+// A UUID made of a name alone (version 8, a BLAKE2b hash): the same name, the same id.
+struct id id_of_name(const void *name, size_t len);
 bool id_parse(const char *text, size_t len, struct id *out); // any UUID in 8-4-4-4-12 form, either case
 void id_format(const struct id *id, char out[static ID_TEXT]);
 bool id_equal(const struct id *a, const struct id *b);

@@ -115,8 +115,18 @@ static void names_are_what_the_design_says(void **state) {
     assert_false(name_valid("a\0b", 3));
 }
 
+static void a_name_gives_one_id_and_another_name_another(void **state) {
+    struct id a = id_of_name("order-17", 8), b = id_of_name("order-17", 8), c = id_of_name("order-18", 8);
+    char text[ID_TEXT];
+    assert_true(id_equal(&a, &b));
+    assert_false(id_equal(&a, &c));
+    id_format(&a, text);
+    assert_int_equal(text[14], '8');
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_name_gives_one_id_and_another_name_another),
         cmocka_unit_test(has_the_layout_of_version_7),
         cmocka_unit_test(ids_of_one_millisecond_sort_as_made),
         cmocka_unit_test(order_survives_a_clock_set_back),

@@ -15,9 +15,18 @@ static enum err open_kafka(struct bus **out, struct loop *loop, const struct bus
 #endif
 }
 
+static enum err open_amqp(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e) {
+#ifdef BARID_RABBITMQ
+    return amqp_bus_open(out, loop, o, e);
+#else
+    return error_set(e, ERR_UNSUPPORTED, "this barid was built without rabbitmq-c (meson option rabbitmq)");
+#endif
+}
+
 enum err bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e) {
     if (strcmp(o->url, "embedded:") == 0) return embedded_open(out, loop, o, e);
     if (strncmp(o->url, "kafka://", 8) == 0) return open_kafka(out, loop, o, e);
+    if (strncmp(o->url, "amqp://", 7) == 0 || strncmp(o->url, "amqps://", 8) == 0) return open_amqp(out, loop, o, e);
     size_t scheme = strcspn(o->url, ":"); // what follows may hold a password
     return error_set(e, ERR_UNSUPPORTED, "no such kind of bus: %.*s:", (int)(scheme < 32 ? scheme : 32), o->url);
 }

@@ -56,7 +56,10 @@ struct bus_options {
     // "embedded:"; "kafka://HOST:PORT[,HOST:PORT…][?NAME=VALUE&…]" with settings of librdkafka;
     // "amqp[s]://USER:PASSWORD@HOST:PORT/VHOST[?exchange=NAME]"
     const char *url;
-    struct io *io;   // embedded: rooted at the data directory; the journal is its journal/
+    struct io *io; // embedded: rooted at the data directory; the journal is its journal/
+    // AMQP: an event that no queue takes is refused (ERR_NOT_FOUND), as a producer wants it whose event must arrive.
+    // Else nobody subscribes and nobody misses it.
+    bool mandatory;
     uint64_t memory_budget;
     // embedded: the engine's claim_fn, which is called for large bodies from the opening on; NULL: there are none
     void (*claim)(void *arg, const uint8_t *ticket, int change);
@@ -81,8 +84,9 @@ struct bus_subscribe_options {
     // Many events of a key may be with the handlers at once, handed over in order; one that is retried may be
     // overtaken. For handlers that keep the order themselves, or whose effect carries its own (a `seq`).
     bool unordered;
-    // A bus with places asks, before it delivers from newly assigned places, from which offset on: bus_assigned answers,
-    // now or later. NULL: the bus keeps the offsets itself. After `revoked` settling what came from there does nothing.
+    // A bus with places asks, before it delivers from newly assigned places, from which offset on: bus_assigned
+    // answers, now or later. NULL: the bus keeps the offsets itself. After `revoked` settling what came from there does
+    // nothing.
     void (*assigned)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
     void (*revoked)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
 };
