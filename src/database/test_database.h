@@ -1,4 +1,6 @@
 // For tests: a database in a directory of its own, a loop, and units run one at a time.
+//
+// On PostgreSQL when test_db_server is set: every test_db_prepare makes a database there, with psql.
 #ifndef BARID_DATABASE_TEST_DATABASE_H
 #define BARID_DATABASE_TEST_DATABASE_H
 
@@ -7,12 +9,17 @@
 #include "database/database.h"
 
 #include <ftw.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define TEST_PATIENCE_MS 30000
 
+// "postgresql://…", as BARID_TEST_POSTGRES says; its user must be allowed to make databases. NULL: SQLite.
+static const char *test_db_server;
+
 struct test_db {
-    char dir[64], path[96];
+    char dir[64], path[96];  // SQLite's
+    char name[64], url[512]; // PostgreSQL's
     struct loop *loop;
     struct database *d;
     struct loop_timer patience;
@@ -67,9 +74,34 @@ static inline enum err test_db_do(struct test_db *t, test_db_fn *fn, void *arg, 
     return x.err;
 }
 
+// One statement, or a script, on PostgreSQL; beside barid.
+static inline void test_db_psql(const char *url, const char *sql) {
+    pid_t pid = fork();
+    if (!pid) {
+        execlp("psql", "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql, NULL);
+        _exit(127);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static inline void test_db_make_on_server(struct test_db *t) {
+    static int made;
+    char sql[128];
+    const char *host = strstr(test_db_server, "://") + 3, *path = host + strcspn(host, "/?");
+    const char *query = strchr(test_db_server, '?');
+    snprintf(t->name, sizeof t->name, "barid_port_%d_%d", (int)getpid(), ++made);
+    snprintf(sql, sizeof sql, "create database %s", t->name);
+    test_db_psql(test_db_server, sql);
+    snprintf(t->url, sizeof t->url, "%.*s/%s%s", (int)(path - test_db_server), test_db_server, t->name,
+             query ? query : "");
+}
+
 static inline void test_db_prepare(struct test_db *t) {
     struct error e;
     memset(t, 0, sizeof *t);
+    if (test_db_server) test_db_make_on_server(t);
     snprintf(t->dir, sizeof t->dir, "/tmp/barid-test-XXXXXX");
     assert_non_null(mkdtemp(t->dir));
     snprintf(t->path, sizeof t->path, "%s/" DATABASE_FILE, t->dir);
@@ -78,7 +110,7 @@ static inline void test_db_prepare(struct test_db *t) {
 
 static inline enum err test_db_open_with(struct test_db *t, struct database_options o,
                                          const struct migration *migrations, struct error *e) {
-    o.url = t->path;
+    o.url = t->url[0] ? t->url : t->path;
     return database_open(&t->d, t->loop, &o, migrations, e);
 }
 
@@ -100,6 +132,11 @@ static int test_db_remove_one(const char *path, const struct stat *st, int flag,
 
 static inline void test_db_remove(struct test_db *t) {
     loop_free(t->loop);
+    if (t->name[0]) {
+        char sql[128];
+        snprintf(sql, sizeof sql, "drop database %s with (force)", t->name);
+        test_db_psql(test_db_server, sql);
+    }
     nftw(t->dir, test_db_remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
