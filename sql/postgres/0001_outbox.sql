@@ -34,6 +34,7 @@ create table barid.outbox (
     parked_at timestamptz
 );
 create index outbox_parked on barid.outbox (id) where state <> 0;
+create index outbox_blocked on barid.outbox (key) where state = 2;  -- asked at every claim, so kept apart and tiny
 
 -- What a consumer has taken in. Insert only; forgotten seven days after the event was handled.
 create table barid.inbox (
@@ -65,6 +66,7 @@ create table barid.inbox_queue (
     primary key (consumer, id)
 );
 create index inbox_queue_parked on barid.inbox_queue (consumer, id) where state <> 0;
+create index inbox_queue_blocked on barid.inbox_queue (consumer, key) where state = 2;
 
 -- How far a consumer has read in Kafka, written in the transaction that takes the events in. It wins over what Kafka has.
 create table barid.offsets (

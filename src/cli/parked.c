@@ -84,15 +84,17 @@ static enum err run(struct db *db, struct db_unit *u) {
     struct parked *p = (struct parked *)u;
     enum err err = ERR_OK;
     if (p->action == ACTION_LIST || p->action == ACTION_SHOW) {
-        err = outbox_parked_each(db, print_one, p);
+        struct outbox_parked_choice which = {.id = p->action == ACTION_SHOW ? p->numbers[0] : 0};
+        err = outbox_parked_each(db, &which, print_one, p);
         if (!err && p->action == ACTION_SHOW && !p->found)
             err =
                 error_set(db_error(db), ERR_NOT_FOUND, "no parked event has the number %lld", (long long)p->numbers[0]);
         return err;
     }
-    for (size_t i = 0; !err && i < p->count; i++)
-        err =
-            p->action == ACTION_RETRY ? outbox_parked_retry(db, p->numbers[i]) : outbox_parked_drop(db, p->numbers[i]);
+    for (size_t i = 0; !err && i < p->count; i++) {
+        struct outbox_parked_choice which = {.id = p->numbers[i]};
+        err = p->action == ACTION_RETRY ? outbox_parked_retry(db, &which) : outbox_parked_drop(db, &which);
+    }
     return err;
 }
 

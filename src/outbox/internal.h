@@ -20,7 +20,10 @@ enum row_state {
     ROW_SETTLED,   // published or parked, and that is being written down
 };
 
-enum row_outcome { ROW_PUBLISHED, ROW_RETRY, ROW_PARK };
+enum row_outcome { ROW_PUBLISHED, ROW_RETRY, ROW_PARK, ROW_BLOCK };
+
+#define BUCKETS     64
+#define ALL_BUCKETS UINT64_MAX // as a set: one bit a bucket
 
 // An event, in memory from the claim until what became of it is in the database.
 struct row {
@@ -54,6 +57,7 @@ struct key {
     bool loose;          // no ordering key: not in the map
     bool held;           // one of its rows waits for its next attempt
     bool stalled;        // one was refused: what the sink has of it must be answered first
+    bool blocked;        // … or is parked and blocks it: until it is written down, and the claims see that
     bool behind;         // rows were left in the database meanwhile
     int64_t behind_from; // the first of them is after this id
     struct loop_timer timer;
@@ -72,6 +76,16 @@ struct claim {
     bool more;
     int64_t last_id;
     uint64_t parked;
+    // PostgreSQL only
+    uint64_t buckets; // those we have
+    bool look;        // from the low-water mark on, beside what is in memory
+    uint64_t started_ns;
+    int64_t *known; // ids in memory
+    size_t known_n;
+    char *held_text;   // keys whose rows stay in the database for now, one after the other
+    const char **held; // … each of them
+    size_t held_n;
+    int64_t xmin, xmax; // of a snapshot taken before the rows were read
 };
 
 struct settle {
@@ -82,8 +96,47 @@ struct settle {
     int64_t at_ms;
 };
 
+// How far everything before is known to be in memory or done with; look.c.
+struct look {
+    int64_t low;       // no row at or below it is waited for
+    int64_t mark;      // the next low-water mark, once the transactions of then have ended; -1: none
+    int64_t mark_xmax; // they are older than this; 0: not known yet
+    uint64_t mark_ms;  // when it was set
+    uint64_t again_ns; // no look before
+    struct loop_timer timer;
+};
+
+// What the table as a whole is like; measure.c.
+struct measured {
+    uint64_t lag, parked, blocked;
+    int64_t oldest_age_ms;
+    bool yes;
+};
+struct measure {
+    struct db_unit unit; // first
+    struct outbox *o;
+    bool running;
+    struct loop_timer timer;
+    uint64_t lag, parked, blocked; // on the database thread
+    int64_t oldest_age_ms;
+    struct measured known;
+};
+
+// Buckets lent to us; lease.c. NULL on SQLite, where nobody else is.
+struct leases;
+
 struct outbox {
     struct outbox_options options;
+    char name[64], queue[300];
+    struct leases *leases;
+    struct look look;
+    struct measure *measure;
+    struct loop_timer notice_timer; // looks whether notices come through
+    enum database_notices notices;
+    uint32_t bucket_rows[BUCKETS]; // of those in memory
+    void (*drained)(void *arg);
+    void *drained_arg;
+    bool draining;
     struct outbox_sink sink;
     struct bus_sink *bus_sink; // when it is ours
     struct map rows;           // by id
@@ -96,6 +149,7 @@ struct outbox {
     bool claiming, settling, pumping, closing;
     bool more;      // there may be rows after the cursor
     bool woken;     // during a claim
+    bool rewound;   // during a claim
     int64_t cursor; // the last id claimed
     int64_t rewind; // go back to here at the next claim, -1: no
     bool count_parked;
@@ -112,10 +166,39 @@ struct outbox {
 // Asking whether the sink is back, or the database has room, is one call: no need to be long away ourselves.
 extern const struct backoff away_backoff;
 
-// claim.c, settle.c: on the database threads
+// claim.c, settle.c and their twins for PostgreSQL: on the database threads
 enum err claim_run(struct db *db, struct db_unit *u);
+enum err claim_run_postgres(struct db *db, struct db_unit *u);
+void claim_clear(struct claim *c); // lets go of rows and of what was asked with
 enum err settle_run(struct db *db, struct db_unit *u);
+enum err settle_run_postgres(struct db *db, struct db_unit *u);
 void row_free(struct row *r);
+// A row with its topic and payload; key and place may be NULL.
+struct row *row_new(const char *topic, size_t topic_n, const char *key, size_t key_n, const char *place, size_t place_n,
+                    const void *payload, size_t payload_n);
+
+// look.c
+void look_init(struct outbox *o);
+void look_rewind(struct outbox *o, int64_t to);
+bool look_prepare(struct outbox *o, struct claim *c); // what a claim is to ask for; false: no memory
+void look_done(struct outbox *o, const struct claim *c);
+
+// lease.c
+void leases_new(struct outbox *o);
+void leases_free(struct outbox *o); // at outbox_free; what is under way ends by itself
+bool leases_busy(const struct outbox *o);
+bool lease_has(const struct outbox *o, int64_t bucket); // may rows of the bucket be sent now?
+uint64_t lease_buckets(const struct outbox *o);
+void lease_row_gone(struct outbox *o, int64_t bucket); // a row of it has left the memory
+void lease_leave(struct outbox *o);                    // gives everything back, then outbox_left
+void lease_hurry(struct outbox *o, bool hurry);        // notices do not come: look often
+void lease_stats(const struct outbox *o, struct outbox_stats *out);
+
+// measure.c
+void measure_new(struct outbox *o);
+void measure_free(struct outbox *o);
+bool measure_busy(const struct outbox *o);
+void measure_stats(const struct outbox *o, struct outbox_stats *out);
 
 // key.c
 struct key *key_of(struct outbox *o, const char *text); // made when it is not there; NULL or "": one of its own
@@ -125,6 +208,7 @@ void key_turn(struct key *k, bool first); // it gets its turn, when it has somet
 void key_hold(struct key *k, uint64_t delay_ms);
 void key_skip(struct key *k, int64_t id); // the row `id` stays in the database for now
 void key_leave(struct row *r);            // the row has its outcome; the last one takes the key with it
+void key_block(struct key *k); // one of its rows is parked: nothing follows in memory until that is written down
 
 // send.c
 void outbox_pump(struct outbox *o);
@@ -132,6 +216,10 @@ void send_away_ended(struct loop_timer *t);
 
 // outbox.c
 void outbox_claim(struct outbox *o);
+void outbox_look_at_all(struct outbox *o);
+void outbox_drop(struct outbox *o, uint64_t buckets); // what is in memory of these and not with the sink
+void outbox_check_drained(struct outbox *o);
+void outbox_left(struct outbox *o); // everything was given back
 void outbox_rewind(struct outbox *o, int64_t to);
 void outbox_forget(struct outbox *o, struct row *r);      // settled: out of memory
 void outbox_outcome(struct row *r, enum row_outcome how); // to be written down

@@ -65,6 +65,7 @@ static void drop_followers(struct key *k, struct row *keep) {
         if (r->state != ROW_READY || r == keep) continue;
         key_skip(k, r->id);
         list_remove(&r->in_key);
+        r->key = NULL;
         outbox_forget(k->o, r);
     }
 }
@@ -80,7 +81,7 @@ void key_hold(struct key *k, uint64_t delay_ms) {
     bool later = k->held && k->timer.due_ms > due_ms;
     k->held = true;
     list_remove(&k->in_ready);
-    drop_followers(k, first);
+    if (!k->loose) drop_followers(k, first);
     if (!later) loop_timer_start(k->o->options.loop, &k->timer, delay_ms);
 }
 
@@ -90,9 +91,16 @@ static void catch_up(struct key *k) {
     outbox_rewind(k->o, k->behind_from);
 }
 
+void key_block(struct key *k) {
+    k->held = k->blocked = true;
+    list_remove(&k->in_ready);
+    drop_followers(k, NULL);
+}
+
 static void hold_ended(struct loop_timer *t) {
     struct key *k = LIST_ITEM(t, struct key, timer);
     struct outbox *o = k->o;
+    if (k->blocked) return;
     k->held = false;
     catch_up(k);
     key_turn(k, false);
@@ -105,6 +113,11 @@ void key_leave(struct row *r) {
     struct outbox *o = k->o;
     list_remove(&r->in_key);
     r->key = NULL;
+    if (k->blocked && r->outcome == ROW_BLOCK) { // from now on claims leave the key aside
+        k->held = k->blocked = false;
+        loop_timer_stop(o->options.loop, &k->timer);
+        if (!list_empty(&k->rows)) catch_up(k);
+    }
     if (!list_empty(&k->rows)) {
         key_turn(k, false);
         return;

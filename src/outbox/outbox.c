@@ -26,6 +26,8 @@
 #define WAIT_MAX_MS    60000 // a clock that was set back must not hold a key for long
 #define CLAIM_AGAIN_MS 1000
 #define BATCH          512
+#define NOTICES_MS     1000
+#define CONSUMER_MAX   255
 
 const struct backoff away_backoff = {.base_ms = 500, .cap_ms = 5000, .multiplier = 2.0};
 
@@ -44,13 +46,24 @@ static void destroy(struct outbox *o) {
     map_release(&o->rows);
     map_release(&o->keys);
     bus_sink_free(o->bus_sink);
+    free(o->leases);
+    free(o->measure);
     free(o);
 }
 
 bool outbox_ended(struct outbox *o) {
     if (!o->closing || o->claiming || o->settling || o->pumping || o->in_flight || o->settle_post.posted) return false;
+    if (leases_busy(o) || measure_busy(o)) return false;
     destroy(o);
     return true;
+}
+
+static void remove_row(struct outbox *o, struct row *r) {
+    map_remove(&o->rows, &r->id, sizeof r->id);
+    if (r->key) key_leave(r);
+    int64_t bucket = r->bucket;
+    row_free(r);
+    if (bucket >= 0) lease_row_gone(o, bucket);
 }
 
 void outbox_forget(struct outbox *o, struct row *r) {
@@ -61,17 +74,29 @@ void outbox_forget(struct outbox *o, struct row *r) {
         o->buried = r;
         return;
     }
-    map_remove(&o->rows, &r->id, sizeof r->id);
-    row_free(r);
+    remove_row(o, r);
 }
 
 static void forget_buried(struct outbox *o) {
     while (o->buried) {
         struct row *r = o->buried;
         o->buried = r->next_claimed;
-        map_remove(&o->rows, &r->id, sizeof r->id);
-        row_free(r);
+        remove_row(o, r);
     }
+}
+
+// What is with the sink, or being written down, stays until that is over.
+void outbox_drop(struct outbox *o, uint64_t buckets) {
+    size_t at = 0, n = 0;
+    struct row *r, **rows = malloc((o->rows.len + 1) * sizeof(struct row *));
+    if (!rows) die("no memory for the outbox");
+    while ((r = map_next(&o->rows, &at)) != NULL)
+        if (r->state == ROW_READY && (r->bucket < 0 || (buckets >> r->bucket) & 1)) rows[n++] = r;
+    for (size_t i = 0; i < n; i++) {
+        key_leave(rows[i]);
+        outbox_forget(o, rows[i]);
+    }
+    free(rows);
 }
 
 // ---- what became of a row
@@ -85,19 +110,21 @@ void outbox_outcome(struct row *r, enum row_outcome how) {
     r->outcome = how;
     r->state = how == ROW_RETRY ? ROW_FAILED : ROW_SETTLED;
     list_push_back(&o->to_settle, &r->in_settle);
-    if (how != ROW_RETRY) key_leave(r);
+    if (how == ROW_BLOCK) key_block(r->key);
+    else if (how != ROW_RETRY) key_leave(r);
     settle_soon(o);
 }
 
 // ---- claiming
 
 void outbox_rewind(struct outbox *o, int64_t to) {
-    if (o->rewind < 0 || to < o->rewind) o->rewind = to;
-    o->more = true;
+    if (o->leases) look_rewind(o, to);
+    else if (o->rewind < 0 || to < o->rewind) o->rewind = to;
+    o->rewound = o->more = true;
 }
 
 static void keep(struct outbox *o, struct row *r) {
-    if (map_get(&o->rows, &r->id, sizeof r->id)) {
+    if (map_get(&o->rows, &r->id, sizeof r->id) || (r->bucket >= 0 && !lease_has(o, r->bucket))) {
         row_free(r);
         return;
     }
@@ -110,6 +137,7 @@ static void keep(struct outbox *o, struct row *r) {
     r->o = o;
     if (!map_put(&o->rows, &r->id, sizeof r->id, r)) die("no memory for the outbox");
     o->bytes += r->payload_length;
+    if (r->bucket >= 0) o->bucket_rows[r->bucket]++;
     key_add(k, r);
     if (r->wait_ms > 0) key_hold(k, (uint64_t)(r->wait_ms < WAIT_MAX_MS ? r->wait_ms : WAIT_MAX_MS));
     else key_turn(k, false);
@@ -123,8 +151,9 @@ static void claimed(struct outbox *o, struct claim *c) {
         r->next_claimed = NULL;
         keep(o, r);
     }
-    o->cursor = c->last_id;
-    o->more = c->more || o->woken || o->rewind >= 0;
+    if (o->leases) look_done(o, c);
+    if (!o->leases || c->last_id > o->cursor) o->cursor = c->last_id;
+    o->more = c->more || o->woken || o->rewound;
     if (c->count_parked) o->stats.parked = c->parked;
     if (some) crash_point("publish.claimed");
 }
@@ -136,49 +165,52 @@ static void claim_failed(struct outbox *o, struct claim *c, enum err err) {
     loop_timer_start(o->options.loop, &o->claim_timer, CLAIM_AGAIN_MS);
 }
 
-static void drop_claimed(struct claim *c) {
-    while (c->rows) {
-        struct row *r = c->rows;
-        c->rows = r->next_claimed;
-        row_free(r);
-    }
-}
-
 static void claim_done(struct db_unit *u, enum err err) {
     struct claim *c = (struct claim *)u;
     struct outbox *o = c->o;
-    if (o->closing || err) drop_claimed(c);
-    if (!err && !o->closing) claimed(o, c);
+    if (!err && !o->closing && !o->draining) claimed(o, c);
+    claim_clear(c);
     o->claiming = false;
     forget_buried(o);
     if (outbox_ended(o) || o->closing) return;
     if (err) claim_failed(o, c, err);
+    outbox_check_drained(o);
     outbox_pump(o);
     outbox_claim(o);
 }
 
+static bool may_claim(const struct outbox *o) {
+    if (o->claiming || o->closing || o->draining || !o->more || loop_timer_active(&o->claim_timer)) return false;
+    if (o->rows.len + o->options.batch > o->options.rows_max || o->bytes > ROWS_BYTES_MAX) return false;
+    return !o->leases || lease_buckets(o);
+}
+
 void outbox_claim(struct outbox *o) {
-    if (o->claiming || o->closing || !o->more || loop_timer_active(&o->claim_timer)) return;
-    if (o->rows.len + o->options.batch > o->options.rows_max || o->bytes > ROWS_BYTES_MAX) return;
+    if (!may_claim(o)) return;
     struct claim *c = &o->claim;
-    *c = (struct claim){.unit = {.run = claim_run, .done = claim_done, .read_only = true},
-                        .o = o,
-                        .after = o->rewind >= 0 && o->rewind < o->cursor ? o->rewind : o->cursor,
-                        .now_ms = io_wall_ms(o->options.io),
-                        .limit = o->options.batch,
-                        .count_parked = o->count_parked};
+    *c = (struct claim){
+        .unit = {.run = o->leases ? claim_run_postgres : claim_run, .done = claim_done, .read_only = true},
+        .o = o,
+        .after = o->rewind >= 0 && o->rewind < o->cursor ? o->rewind : o->cursor,
+        .now_ms = io_wall_ms(o->options.io),
+        .limit = o->options.batch,
+        .count_parked = o->count_parked};
+    if (o->leases && !look_prepare(o, c)) die("no memory for the outbox");
     c->rows_end = &c->rows;
     c->last_id = c->after;
     o->rewind = -1;
-    o->woken = o->count_parked = false;
+    o->woken = o->rewound = o->count_parked = false;
+    o->claiming = true;
     enum err err = database_submit(o->options.database, &c->unit);
-    if (err) claim_failed(o, c, err);
-    else o->claiming = true;
+    if (!err) return;
+    o->claiming = false;
+    claim_clear(c);
+    claim_failed(o, c, err);
 }
 
 static void claim_again(struct loop_timer *t) { outbox_claim(LIST_ITEM(t, struct outbox, claim_timer)); }
 
-static void look_at_all(struct outbox *o) {
+void outbox_look_at_all(struct outbox *o) {
     o->count_parked = true;
     outbox_rewind(o, 0);
     outbox_claim(o);
@@ -186,7 +218,7 @@ static void look_at_all(struct outbox *o) {
 
 static void safety_check(struct loop_timer *t) {
     struct outbox *o = LIST_ITEM(t, struct outbox, safety_timer);
-    look_at_all(o);
+    outbox_look_at_all(o);
     loop_timer_start(o->options.loop, &o->safety_timer, o->options.safety_check_ms);
 }
 
@@ -199,14 +231,18 @@ static void settled(struct outbox *o, struct settle *s) {
         struct row *r = LIST_ITEM(n, struct row, in_settle);
         if (r->outcome == ROW_RETRY) {
             r->state = ROW_READY;
-            key_turn(r->key, false);
-            continue;
+            if (r->bucket < 0 || lease_has(o, r->bucket)) {
+                key_turn(r->key, false);
+                continue;
+            }
+            key_leave(r);
         }
-        if (r->outcome == ROW_PARK) o->stats.parked++;
+        if (r->outcome == ROW_PARK || r->outcome == ROW_BLOCK) o->stats.parked++;
         outbox_forget(o, r);
     }
     o->settle_failures = 0;
-    o->settle_limit = o->settle_limit * 2 < SETTLE_MAX ? o->settle_limit * 2 : SETTLE_MAX;
+    uint32_t most = o->leases ? o->options.rows_max : SETTLE_MAX;
+    o->settle_limit = o->settle_limit * 2 < most ? o->settle_limit * 2 : most;
 }
 
 // Tries again, row by row, so that one that cannot be settled does not keep the others; that one goes to the end.
@@ -220,8 +256,8 @@ static void settle_failed(struct outbox *o, struct settle *s, enum err err) {
             list_push_front(&o->to_settle, n);
         }
     }
-    o->settle_limit = 1;
     if (err == ERR_CLOSED) return;
+    if (err != ERR_UNAVAILABLE && err != ERR_BUSY && err != ERR_TIMEOUT) o->settle_limit = 1; // one of them is to blame
     log_event(LOG_ERROR, "settle_failed", "error", s->unit.error.text, NULL);
     loop_timer_start(o->options.loop, &o->settle_timer,
                      backoff_delay(&away_backoff, o->options.io, o->settle_failures++, 10));
@@ -237,14 +273,16 @@ static void settle_done(struct db_unit *u, enum err err) {
     settle(o);
     outbox_pump(o);
     outbox_claim(o);
+    outbox_check_drained(o);
 }
 
 static void settle(struct outbox *o) {
     if (o->settling || o->closing || list_empty(&o->to_settle) || loop_timer_active(&o->settle_timer)) return;
     struct settle *s = &o->settle;
-    *s = (struct settle){.unit = {.run = settle_run, .done = settle_done, .frees_space = true},
-                         .o = o,
-                         .at_ms = io_wall_ms(o->options.io)};
+    *s = (struct settle){
+        .unit = {.run = o->leases ? settle_run_postgres : settle_run, .done = settle_done, .frees_space = true},
+        .o = o,
+        .at_ms = io_wall_ms(o->options.io)};
     list_init(&s->rows);
     struct list_node *n;
     while (s->n < o->settle_limit && (n = list_pop_front(&o->to_settle)) != NULL) {
@@ -266,8 +304,59 @@ static void settle_again(struct loop_timer *t) { settle(LIST_ITEM(t, struct outb
 
 // ---- the outside
 
+// ---- notices
+
+static const char *channel(const struct outbox *o) {
+    return o->options.table.consumer ? "barid_inbox" : "barid_outbox";
+}
+
+// An empty notice tells of new rows. Anything else, that something older may have come back, or was missed.
+static void noticed(void *arg, const char *payload) {
+    struct outbox *o = arg;
+    if (!payload || *payload) outbox_look_at_all(o);
+    else outbox_wake(o);
+}
+
+static void tell_notices(struct outbox *o, enum database_notices now) {
+    if (now == NOTICES_ARRIVE) log_event(LOG_INFO, "notices_arrive", "queue", o->queue, NULL);
+    if (now == NOTICES_LOST)
+        log_event(LOG_WARN, "notices_lost", "queue", o->queue, "msg",
+                  "NOTIFY does not come through, probably a pooler: looking every second instead", NULL);
+    if (now == NOTICES_AWAY)
+        log_event(LOG_WARN, "notices_away", "queue", o->queue, "msg", "not listening yet: looking every second", NULL);
+}
+
+static void look_at_notices(struct loop_timer *t) {
+    struct outbox *o = LIST_ITEM(t, struct outbox, notice_timer);
+    enum database_notices now = database_notices(o->options.database);
+    if (now != o->notices) tell_notices(o, now);
+    o->notices = now;
+    if (now == NOTICES_LOST || now == NOTICES_AWAY) outbox_wake(o);
+    lease_hurry(o, now != NOTICES_ARRIVE);
+    loop_timer_start(o->options.loop, t, NOTICES_MS);
+}
+
+static void begin_shared(struct outbox *o) {
+    struct error e;
+    look_init(o);
+    leases_new(o);
+    measure_new(o);
+    o->notices = NOTICES_ARRIVE;
+    o->notice_timer.fn = look_at_notices;
+    loop_timer_start(o->options.loop, &o->notice_timer, NOTICES_MS);
+    if (database_listen(o->options.database, channel(o), noticed, o, &e))
+        log_event(LOG_WARN, "listen_failed", "error", e.text, NULL);
+}
+
+// ---- the beginning and the end
+
 enum err outbox_new(struct outbox **out, const struct outbox_options *options, struct error *e) {
     ASSERT(options->loop && options->io && options->database && (options->bus || options->sink));
+    bool shared = database_kind_of(options->database) == DATABASE_POSTGRES;
+    if (!shared && (options->table.consumer || options->on_failure == ON_FAILURE_BLOCK))
+        return error_set(e, ERR_UNSUPPORTED, "only PostgreSQL has a queue behind the inbox, and keys that are blocked");
+    if (options->table.consumer && strlen(options->table.consumer) > CONSUMER_MAX)
+        return error_set(e, ERR_INVALID, "the name of a consumer has at most %d bytes", CONSUMER_MAX);
     struct outbox *o = calloc(1, sizeof *o);
     if (!o) return error_set(e, ERR_NOMEM, "no memory for the outbox");
     o->options = *options;
@@ -291,10 +380,22 @@ enum err outbox_new(struct outbox **out, const struct outbox_options *options, s
     o->settle_timer.fn = settle_again;
     o->claim_timer.fn = claim_again;
     o->settle_post.fn = settle_posted;
-    look_at_all(o);
+    snprintf(o->name, sizeof o->name, "%s", options->name ? options->name : "barid");
+    const char *consumer = options->table.consumer;
+    snprintf(o->queue, sizeof o->queue, consumer ? "inbox:%s" : "outbox", consumer);
+    if (shared) begin_shared(o);
+    outbox_look_at_all(o);
     loop_timer_start(options->loop, &o->safety_timer, o->options.safety_check_ms);
     *out = o;
     return ERR_OK;
+}
+
+static void end_shared(struct outbox *o) {
+    loop_timer_stop(o->options.loop, &o->look.timer);
+    loop_timer_stop(o->options.loop, &o->notice_timer);
+    database_unlisten(o->options.database, channel(o), noticed, o);
+    leases_free(o);
+    measure_free(o);
 }
 
 void outbox_free(struct outbox *o) {
@@ -305,6 +406,7 @@ void outbox_free(struct outbox *o) {
     loop_timer_stop(loop, &o->away_timer);
     loop_timer_stop(loop, &o->settle_timer);
     loop_timer_stop(loop, &o->claim_timer);
+    if (o->leases) end_shared(o);
     size_t at = 0;
     struct key *k;
     while ((k = map_next(&o->keys, &at)) != NULL) loop_timer_stop(loop, &k->timer);
@@ -313,6 +415,28 @@ void outbox_free(struct outbox *o) {
     while ((r = map_next(&o->rows, &at)) != NULL)
         if (r->key) loop_timer_stop(loop, &r->key->timer);
     outbox_ended(o);
+}
+
+void outbox_check_drained(struct outbox *o) {
+    if (!o->draining || o->claiming || o->settling || o->rows.len || o->closing) return;
+    if (o->leases) lease_leave(o);
+    else outbox_left(o);
+}
+
+void outbox_left(struct outbox *o) {
+    void (*done)(void *arg) = o->drained;
+    o->drained = NULL;
+    if (done) done(o->drained_arg);
+}
+
+void outbox_drain(struct outbox *o, void (*done)(void *arg), void *arg) {
+    ASSERT(!o->draining);
+    o->draining = true;
+    o->drained = done;
+    o->drained_arg = arg;
+    outbox_drop(o, ALL_BUCKETS);
+    if (o->leases) lease_leave(o);
+    outbox_check_drained(o);
 }
 
 void outbox_wake(struct outbox *o) {
@@ -335,4 +459,7 @@ void outbox_stats(const struct outbox *o, struct outbox_stats *out) {
         if (!out->oldest_at_ms || r->stored_at_ms < out->oldest_at_ms) out->oldest_at_ms = r->stored_at_ms;
     }
     out->stored = out->published + out->waiting;
+    out->notices = o->leases ? o->notices : NOTICES_NONE;
+    lease_stats(o, out);
+    measure_stats(o, out);
 }

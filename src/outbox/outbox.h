@@ -30,6 +30,9 @@ enum outbox_on_failure { ON_FAILURE_PARK, ON_FAILURE_BLOCK };
 
 // sql/sqlite/0001_outbox.sql, one file: {.number = 1, .name = "outbox", .file = &outbox_migrations[0]}.
 extern const struct embedded_file outbox_migrations[];
+// The same for PostgreSQL: sql/postgres/0001_outbox.sql; under it, the migrations of `barid relay` and `barid receive`.
+extern const struct embedded_file outbox_postgres_migrations[];
+extern const struct migration outbox_component[];
 
 struct outbox_options {
     struct loop *loop;
@@ -66,24 +69,46 @@ bool outbox_idle(const struct outbox *o); // nothing known to be unpublished
 struct outbox_stats {
     uint64_t stored, published, failed; // since the producer started; failed counts attempts
     uint64_t parked, waiting;           // now; waiting: of those in memory
-    int64_t oldest_at_ms;
+    int64_t oldest_at_ms;               // of those in memory, 0: none
     bool bus_away;
+    // PostgreSQL, of the table as a whole; looked at every few seconds.
+    bool measured;            // it was, once
+    uint64_t lag;             // rows not published; beyond 10,000 an estimate
+    int64_t oldest_age_ms;    // by the database's clock, 0: none waits
+    uint64_t blocked;         // of `parked`: those whose key waits for them
+    uint32_t leases, members; // the buckets we have of 64, and who shares them
+    enum database_notices notices;
 };
 void outbox_stats(const struct outbox *o, struct outbox_stats *out);
 
-// Parked events (units for `barid parked`): list, retry (attempts from zero), drop.
+// The end, in order: takes nothing new, waits for what is with the sink and writes it down, gives its buckets back, and
+// calls done. Once; outbox_free may come before done, which is then not called.
+void outbox_drain(struct outbox *o, void (*done)(void *arg), void *arg);
+
+// Parked events (units for `barid parked`): list, retry (attempts from zero), drop. Retrying and dropping tell who
+// works on the table, as soon as the unit is committed (PostgreSQL).
 struct outbox_parked {
     int64_t id;
     struct id event_id;
-    const char *topic, *key, *error;
+    const char *topic, *key, *error; // the key of an event without one is ""
+    const char *consumer;            // NULL: it is the outbox's
+    const char *place;               // where it came from, NULL: not known
+    bool blocked;                    // its key waits for it
     uint32_t attempts;
     int64_t stored_at_ms, parked_at_ms;
-    const void *payload; // valid during the call
+    const void *payload; // only when one was asked for; valid during the call
     size_t payload_length;
 };
-enum err outbox_parked_each(struct db *db, void (*each)(void *arg, const struct outbox_parked *p), void *arg);
-enum err outbox_parked_retry(struct db *db, int64_t id);
-enum err outbox_parked_drop(struct db *db, int64_t id);
+struct outbox_parked_choice {
+    bool inbox;           // inbox_queue, of one consumer or of all
+    const char *consumer; // NULL: all
+    int64_t id;           // 0: all
+};
+// Every one in the order of their numbers. ERR_NOT_FOUND: the database has no outbox.
+enum err outbox_parked_each(struct db *db, const struct outbox_parked_choice *choice,
+                            void (*each)(void *arg, const struct outbox_parked *p), void *arg);
+enum err outbox_parked_retry(struct db *db, const struct outbox_parked_choice *choice);
+enum err outbox_parked_drop(struct db *db, const struct outbox_parked_choice *choice);
 
 // Inbox: true in *fresh the first time `consumer` sees the event, in the same transaction as its effect.
 enum err inbox_accept(struct db *db, const char *consumer, const struct id *event_id, int64_t now_ms, bool *fresh);

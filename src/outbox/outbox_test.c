@@ -425,12 +425,26 @@ static void list_one(void *arg, const struct outbox_parked *p) {
 }
 
 static enum err list_parked(struct db *db, void *arg) {
-    *(struct parked_list *)arg = (struct parked_list){0};
-    return outbox_parked_each(db, list_one, arg);
+    struct parked_list *l = arg;
+    struct outbox_parked_choice all = {0};
+    *l = (struct parked_list){0};
+    enum err err = outbox_parked_each(db, &all, list_one, l);
+    if (err || l->n != 1) return err;
+    assert_null(l->first.payload); // only of one that is asked for
+    struct outbox_parked_choice one = {.id = l->first.id};
+    *l = (struct parked_list){0};
+    return outbox_parked_each(db, &one, list_one, l);
 }
 
-static enum err retry_parked(struct db *db, void *arg) { return outbox_parked_retry(db, *(int64_t *)arg); }
-static enum err drop_parked(struct db *db, void *arg) { return outbox_parked_drop(db, *(int64_t *)arg); }
+static enum err retry_parked(struct db *db, void *arg) {
+    struct outbox_parked_choice choice = {.id = *(int64_t *)arg};
+    return outbox_parked_retry(db, &choice);
+}
+
+static enum err drop_parked(struct db *db, void *arg) {
+    struct outbox_parked_choice choice = {.id = *(int64_t *)arg};
+    return outbox_parked_drop(db, &choice);
+}
 
 static void park_one(struct fixture *f, struct parked_list *l) {
     f->bus->refuse_key = "a";

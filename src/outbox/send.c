@@ -63,9 +63,10 @@ static void refused(struct row *r, const char *why, bool for_ever) {
     keep_error(r, why);
     r->key->stalled = true;
     if (++r->attempts >= o->options.max_attempts || for_ever) {
-        log_event(LOG_WARN, "event_parked", "topic", r->topic, "key", r->key_text ? r->key_text : "", "error", r->error,
-                  NULL);
-        outbox_outcome(r, ROW_PARK);
+        bool block = o->options.on_failure == ON_FAILURE_BLOCK && !r->key->loose;
+        log_event(LOG_WARN, block ? "event_blocks_its_key" : "event_parked", "topic", r->topic, "key",
+                  r->key_text ? r->key_text : "", "error", r->error, NULL);
+        outbox_outcome(r, block ? ROW_BLOCK : ROW_PARK);
         return;
     }
     uint32_t floor_ms = o->sink.retry_floor_ms ? o->sink.retry_floor_ms(o->sink.sink) : 0;
@@ -85,6 +86,18 @@ static void gone(struct row *r) {
     outbox_forget(o, r);
 }
 
+// To be sent again; unless it is somebody else's by now, or has to wait in the table behind one that blocks its key.
+static void come_back(struct row *r) {
+    struct outbox *o = r->o;
+    if (r->key->blocked) key_skip(r->key, r->id);
+    if (r->key->blocked || o->draining || !lease_has(o, r->bucket)) {
+        gone(r);
+        return;
+    }
+    r->state = ROW_READY;
+    key_turn(r->key, true);
+}
+
 static void answer(struct row *r, enum outbox_taken how, const char *why) {
     struct outbox *o = r->o;
     switch (how) {
@@ -96,16 +109,15 @@ static void answer(struct row *r, enum outbox_taken how, const char *why) {
         else gone(r);
         return;
     case TAKEN_AWAY:
-        r->state = ROW_READY;
         away(o, why);
-        key_turn(r->key, true);
+        come_back(r);
         return;
-    case TAKEN_BACK:
-        r->state = ROW_READY;
-        key_turn(r->key, true);
-        return;
+    case TAKEN_BACK: come_back(r); return;
     case TAKEN_REFUSED:
-    case TAKEN_NEVER: refused(r, why, how == TAKEN_NEVER); return;
+    case TAKEN_NEVER:
+        if (lease_has(o, r->bucket)) refused(r, why, how == TAKEN_NEVER);
+        else gone(r); // whoever has it now finds out by itself
+        return;
     }
 }
 
@@ -119,6 +131,7 @@ static void answered(void *arg, enum outbox_taken how, const char *why) {
     answer(r, how, why);
     outbox_pump(o);
     outbox_claim(o);
+    outbox_check_drained(o);
 }
 
 static void send(struct outbox *o, struct row *r) {
@@ -147,7 +160,7 @@ void outbox_pump(struct outbox *o) {
     while (!o->away_waiting && !list_empty(&o->ready) && (!o->sink.at_once || o->in_flight < o->sink.at_once)) {
         struct key *k = LIST_ITEM(list_pop_front(&o->ready), struct key, in_ready);
         struct row *r = key_next(k);
-        if (!r) continue;
+        if (!r || !lease_has(o, r->bucket)) continue; // lost: its rows are forgotten in a moment
         struct row *follower = NULL;
         if (k->in_flight + 1 < o->sink.key_window && r->in_key.next != &k->rows.head)
             follower = LIST_ITEM(r->in_key.next, struct row, in_key);

@@ -1,0 +1,149 @@
+// Claiming on PostgreSQL: the next events in the order of their ids, of the buckets that are lent to us.
+//
+// The order of ids is not the order of commits: an older id may appear after a younger one. So a claim looks again at
+// what lies above the low-water mark (look.c), but for what is in memory already.
+#include "outbox/internal.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+// The index on the id is the only good way, whatever the statistics say of a table that is empty at one moment and has
+// a million rows at the next. xmin and xmax are those of a moment before the rows are read.
+static struct db_sql prepare_sql = {
+    .text = "select 0, 0",
+    .postgres = "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, "
+                "set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), "
+                "set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true), "
+                "set_config('plan_cache_mode', 'force_generic_plan', true) from pg_current_snapshot() s",
+};
+
+// ?1 after this id, ?2 buckets, ?3 not these ids, ?4 not these keys, ?5 rows, ?6 bytes, ?7 the consumer
+#define COLUMNS                                                                                                        \
+    "select id, bucket, uuid_send(event_id), topic, key, payload, headers::text, "                                     \
+    "(extract(epoch from stored_at) * 1000)::bigint, attempts, "                                                       \
+    "coalesce(ceil(extract(epoch from next_at - clock_timestamp()) * 1000), 0)::bigint"
+#define BYTES "sum(octet_length(payload)) over (order by id rows unbounded preceding) - octet_length(payload) as before"
+#define WHICH                                                                                                          \
+    "id > ?1::bigint and state = 0 and (?2::bigint >> bucket) & 1 = 1 and id not in (select unnest(?3::bigint[])) "    \
+    "and (key is null or key not in (select unnest(?4::text[]) union all "
+
+static struct db_sql outbox_sql = {
+    .text = "select 1 where 0",
+    .postgres = COLUMNS ", null::text, 0::bigint from (select a.*, " BYTES " from (select * from outbox where " WHICH
+                        "select key from outbox where state = 2 and key is not null)) "
+                        "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
+};
+static struct db_sql inbox_sql = {
+    .text = "select 1 where 0",
+    .postgres = COLUMNS ", place, coalesce(extract(epoch from published_at) * 1000, 0)::bigint from (select a.*, " BYTES
+                        " from (select * from inbox_queue where consumer = ?7::text and " WHICH
+                        "select key from inbox_queue where consumer = ?7::text and state = 2 and key is not null)) "
+                        "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
+};
+
+// An object of strings, as barid.publish() has seen to; what somebody else wrote there is left aside.
+static bool read_headers(struct row *r, const char *text, size_t n) {
+    json_t *object = json_loadb(text, n, 0, NULL), *value;
+    const char *name;
+    size_t count = 0, bytes = 0;
+    if (!json_is_object(object)) {
+        json_decref(object);
+        return true;
+    }
+    json_object_foreach(object, name, value) {
+        if (!json_is_string(value)) continue;
+        count++;
+        bytes += strlen(name) + 1 + json_string_length(value) + 1;
+    }
+    r->headers = count ? malloc(count * sizeof *r->headers + bytes) : NULL;
+    if (!count || !r->headers) {
+        json_decref(object);
+        return !count;
+    }
+    char *at = (char *)(r->headers + count);
+    json_object_foreach(object, name, value) {
+        if (!json_is_string(value)) continue;
+        size_t name_n = strlen(name) + 1, value_n = json_string_length(value) + 1;
+        struct bus_header *h = &r->headers[r->header_count++];
+        h->name = memcpy(at, name, name_n);
+        h->value = memcpy(at + name_n, json_string_value(value), value_n);
+        at += name_n + value_n;
+    }
+    json_decref(object);
+    return true;
+}
+
+static struct row *row_read(struct db *db, struct db_stmt *s) {
+    size_t topic_n = 0, key_n = 0, payload_n = 0, headers_n = 0, place_n = 0;
+    const char *topic = db_text(s, 3, &topic_n), *key = db_text(s, 4, &key_n), *headers = db_text(s, 6, &headers_n),
+               *place = db_text(s, 10, &place_n);
+    const void *payload = db_blob(s, 5, &payload_n);
+    struct row *r = row_new(topic, topic_n, key, key_n, place, place_n, payload, payload_n);
+    if (!r || (headers && !read_headers(r, headers, headers_n))) {
+        error_set(db_error(db), ERR_NOMEM, "no memory for an event");
+        row_free(r);
+        return NULL;
+    }
+    r->id = db_int(s, 0);
+    r->bucket = db_int(s, 1);
+    if (!db_id(s, 2, &r->event_id)) {
+        error_set(db_error(db), ERR_CORRUPT, "event %lld: its event_id is not 16 bytes", (long long)r->id);
+        row_free(r);
+        return NULL;
+    }
+    r->stored_at_ms = db_int(s, 7);
+    r->attempts = (uint32_t)db_int(s, 8);
+    r->wait_ms = db_int(s, 9);
+    r->published_at_ms = db_int(s, 11);
+    return r;
+}
+
+static enum err prepare(struct db *db, struct claim *c) {
+    struct db_stmt *s = db_prepare(db, &prepare_sql);
+    int row = db_step(s);
+    if (row < 0) return (enum err) - row;
+    c->xmin = db_int(s, 0);
+    c->xmax = db_int(s, 1);
+    return ERR_OK;
+}
+
+static void begin_again(struct claim *c) {
+    for (struct row *r; (r = c->rows);) {
+        c->rows = r->next_claimed;
+        row_free(r);
+    }
+    c->rows_end = &c->rows;
+    c->last_id = c->after;
+    c->more = false;
+}
+
+enum err claim_run_postgres(struct db *db, struct db_unit *u) {
+    struct claim *c = (struct claim *)u;
+    const char *consumer = c->o->options.table.consumer;
+    begin_again(c);
+    enum err err = prepare(db, c);
+    if (err) return err;
+    struct db_stmt *s = db_prepare(db, consumer ? &inbox_sql : &outbox_sql);
+    db_bind_int(s, 1, c->after);
+    db_bind_int(s, 2, (int64_t)c->buckets);
+    db_bind_ints(s, 3, c->known, c->known_n);
+    db_bind_texts(s, 4, c->held, c->held_n);
+    db_bind_int(s, 5, c->limit);
+    db_bind_int(s, 6, CLAIM_BYTES_MAX);
+    if (consumer) db_bind_text(s, 7, consumer);
+    size_t n = 0, bytes = 0;
+    int row;
+    while ((row = db_step(s)) == DB_ROW) {
+        struct row *r = row_read(db, s);
+        if (!r) return db_error(db)->code;
+        *c->rows_end = r;
+        c->rows_end = &r->next_claimed;
+        c->last_id = r->id;
+        bytes += r->payload_length;
+        n++;
+    }
+    if (row < 0) return (enum err) - row;
+    c->more = n == c->limit || bytes >= CLAIM_BYTES_MAX;
+    return ERR_OK;
+}

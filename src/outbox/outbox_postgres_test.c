@@ -1,0 +1,502 @@
+// Producers that share a table of a real PostgreSQL, with a sink made for the test. BARID_TEST_POSTGRES names the
+// server.
+#include "outbox/outbox.h"
+
+#include "base/io.h"
+#include "database/postgres_fixture.h"
+
+#define HEARD_MAX 20000
+#define PRODUCERS 3
+
+// ---- a sink
+
+struct heard {
+    char key[16], payload[16];
+    int by; // which producer
+};
+
+struct answer {
+    outbox_taken_fn *done;
+    void *arg;
+    enum outbox_taken how;
+};
+
+struct fixture;
+
+struct producer {
+    struct fixture *f;
+    struct outbox *outbox;
+    struct outbox_sink sink;
+    struct answer answers[HEARD_MAX];
+    size_t answers_n, answered;
+    struct loop_timer timer;
+    bool silent, drained;
+};
+
+struct fixture {
+    struct test_postgres pg; // first
+    struct io *io;
+    struct heard heard[HEARD_MAX];
+    size_t heard_n;
+    struct producer producers[PRODUCERS];
+    struct outbox_options options;
+    const char *refuse_key, *refuse_payload;
+    int refusals, refused;
+    char headers[64], first_place[64];
+    bool null_key;
+    bool (*until)(struct fixture *f);
+    struct loop_timer tick;
+    size_t want;
+    int who;
+};
+
+static void give_answers(struct loop_timer *t) {
+    struct producer *p = (struct producer *)((char *)t - offsetof(struct producer, timer));
+    while (p->answered < p->answers_n && !p->silent) {
+        struct answer a = p->answers[p->answered++];
+        a.done(a.arg, a.how, a.how == TAKEN ? "" : "not this one");
+    }
+}
+
+static void hear(struct fixture *f, struct producer *p, const struct outbox_item *item) {
+    struct heard *h = &f->heard[f->heard_n++];
+    assert_true(f->heard_n < HEARD_MAX);
+    snprintf(h->key, sizeof h->key, "%s", item->event.key ? item->event.key : "");
+    snprintf(h->payload, sizeof h->payload, "%.*s", (int)item->event.payload_length, (const char *)item->event.payload);
+    h->by = (int)(p - f->producers);
+    f->null_key = item->event.key == NULL;
+    f->headers[0] = 0;
+    for (size_t i = 0; i < item->event.header_count; i++)
+        snprintf(f->headers + strlen(f->headers), sizeof f->headers - strlen(f->headers), "%s=%s;",
+                 item->event.headers[i].name, item->event.headers[i].value);
+    snprintf(f->first_place, sizeof f->first_place, "%s", item->place ? item->place : "");
+}
+
+static void take(void *sink, const struct outbox_item *item, outbox_taken_fn *done, void *arg) {
+    struct producer *p = sink;
+    struct fixture *f = p->f;
+    bool refuse =
+        f->refuse_key && item->event.key && strcmp(f->refuse_key, item->event.key) == 0 && f->refused < f->refusals;
+    if (f->refuse_payload && (strlen(f->refuse_payload) != item->event.payload_length ||
+                              memcmp(f->refuse_payload, item->event.payload, item->event.payload_length) != 0))
+        refuse = false;
+    if (refuse) f->refused++;
+    else hear(f, p, item);
+    assert_true(p->answers_n < HEARD_MAX);
+    p->answers[p->answers_n++] = (struct answer){done, arg, refuse ? TAKEN_REFUSED : TAKEN};
+    loop_timer_start(f->pg.t.loop, &p->timer, 0);
+}
+
+// ---- the fixture
+
+static void start(struct fixture *f, int which) {
+    struct error e = {0};
+    struct producer *p = &f->producers[which];
+    struct outbox_options o = f->options;
+    p->f = f;
+    p->drained = false;
+    p->timer.fn = give_answers;
+    p->sink = (struct outbox_sink){.take = take, .sink = p};
+    o.loop = f->pg.t.loop;
+    o.io = f->io;
+    o.database = f->pg.t.d;
+    o.sink = &p->sink;
+    o.name = "test";
+    if (outbox_new(&p->outbox, &o, &e)) fail_msg("%s", e.text);
+}
+
+static struct fixture *set_up(void) {
+    struct error e = {0};
+    if (!test_pg_there()) skip();
+    struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    test_pg_open(&f->pg, outbox_component);
+    if (io_os_new(&f->io, "/tmp", &e)) fail_msg("%s", e.text);
+    f->options.lease_ms = 600;
+    return f;
+}
+
+static void end(struct fixture *f, int which) {
+    struct producer *p = &f->producers[which];
+    outbox_free(p->outbox);
+    p->outbox = NULL;
+    p->silent = false;
+    give_answers(&p->timer);
+    loop_timer_stop(f->pg.t.loop, &p->timer);
+}
+
+static void tear_down(struct fixture *f) {
+    for (int i = 0; i < PRODUCERS; i++)
+        if (f->producers[i].outbox) end(f, i);
+    test_pg_close(&f->pg);
+    io_os_free(f->io);
+    free(f);
+}
+
+static void tick(struct loop_timer *t) {
+    struct fixture *f = (struct fixture *)((char *)t - offsetof(struct fixture, tick));
+    if (f->until(f)) loop_stop(f->pg.t.loop);
+    else loop_timer_start(f->pg.t.loop, t, 1);
+}
+
+static void wait_until(struct fixture *f, bool (*until)(struct fixture *f)) {
+    f->until = until;
+    f->tick.fn = tick;
+    loop_timer_start(f->pg.t.loop, &f->tick, 0);
+    test_db_loop(&f->pg.t);
+    loop_timer_stop(f->pg.t.loop, &f->tick);
+}
+
+static struct outbox_stats stats_of(struct fixture *f, int which) {
+    struct outbox_stats s = {0};
+    if (f->producers[which].outbox) outbox_stats(f->producers[which].outbox, &s);
+    return s;
+}
+
+static bool heard_enough(struct fixture *f) { return f->heard_n >= f->want; }
+static bool drained(struct fixture *f) { return f->producers[f->who].drained; }
+static bool has_all(struct fixture *f) { return stats_of(f, f->who).leases == 64; }
+static bool has_none(struct fixture *f) { return stats_of(f, f->who).leases == 0; }
+static bool shared_by_all(struct fixture *f) {
+    uint32_t sum = 0;
+    for (int i = 0; i < PRODUCERS; i++) {
+        struct outbox_stats s = stats_of(f, i);
+        if (s.leases < 20 || s.leases > 22 || s.members != PRODUCERS) return false;
+        sum += s.leases;
+    }
+    return sum == 64;
+}
+
+static long sql(struct fixture *f, const char *text) { return test_pg_sql(f->pg.url, text); }
+
+static bool table_empty(struct fixture *f) { return sql(f, "select count(*) from barid.outbox") == 0; }
+
+static void publish(struct fixture *f, const char *key, int first, int last) {
+    char text[256];
+    snprintf(text, sizeof text, "select count(barid.publish('t', %s, g::text)) from generate_series(%d, %d) g", key,
+             first, last);
+    sql(f, text);
+}
+
+static enum err publish_round(struct db *db, void *arg) {
+    static struct db_sql one = {.text = "select 1 where 0",
+                                .postgres = "select count(publish('t', 'k' || g, (?1::bigint)::text)) "
+                                            "from generate_series(0, 19) g"};
+    struct db_stmt *s = db_prepare(db, &one);
+    db_bind_int(s, 1, *(int64_t *)arg);
+    return db_run(s);
+}
+
+// One event of each of twenty keys a round, while the producers work.
+static void publish_rounds(struct fixture *f, int64_t first, int64_t last) {
+    for (; first <= last; first++) assert_int_equal(test_db_do(&f->pg.t, publish_round, &first, false), ERR_OK);
+}
+
+static int number_of(const char *payload) { return (int)strtol(payload, NULL, 10); }
+
+// Of every key, each event once or more, and the first times in order.
+static void assert_in_order(struct fixture *f, int keys, int last) {
+    int seen[32] = {0};
+    for (size_t i = 0; i < f->heard_n; i++) {
+        int k = number_of(f->heard[i].key + 1), n = number_of(f->heard[i].payload);
+        assert_true(k < keys);
+        if (n <= seen[k]) continue; // again
+        assert_int_equal(n, seen[k] + 1);
+        seen[k] = n;
+    }
+    for (int k = 0; k < keys; k++) assert_int_equal(seen[k], last);
+}
+
+static void set_drained(void *arg) { ((struct producer *)arg)->drained = true; }
+
+static void drain(struct fixture *f, int which) {
+    f->who = which;
+    outbox_drain(f->producers[which].outbox, set_drained, &f->producers[which]);
+    wait_until(f, drained);
+}
+
+// ---- the tests
+
+static void test_events_are_published_in_order_and_deleted(void **state) {
+    struct fixture *f = set_up();
+    publish(f, "'k' || g % 10", 1, 100);
+    start(f, 0);
+    f->want = 100;
+    wait_until(f, heard_enough);
+    wait_until(f, table_empty);
+    publish(f, "'k' || g % 10", 101, 3000); // a notice wakes it
+    f->want = 3000;
+    wait_until(f, heard_enough);
+    wait_until(f, table_empty);
+    assert_int_equal(f->heard_n, 3000);
+    for (size_t i = 0; i < f->heard_n; i++)
+        for (size_t j = i + 1; j < f->heard_n && j < i + 30; j++)
+            if (strcmp(f->heard[i].key, f->heard[j].key) == 0)
+                assert_true(number_of(f->heard[i].payload) < number_of(f->heard[j].payload));
+    tear_down(f);
+}
+
+static void test_headers_and_no_key_arrive_as_they_are(void **state) {
+    struct fixture *f = set_up();
+    start(f, 0);
+    sql(f, "select 1 from barid.publish('t', null, 'x'::text, '{\"a\": \"1\", \"b\": \"zwei\"}'::jsonb)");
+    f->want = 1;
+    wait_until(f, heard_enough);
+    assert_true(f->null_key);
+    assert_string_equal(f->headers, "a=1;b=zwei;");
+    tear_down(f);
+}
+
+static void test_what_commits_late_is_not_lost(void **state) {
+    struct fixture *f = set_up();
+    start(f, 0);
+    PGconn *late = test_pg_connect(f->pg.url);
+    PQclear(PQexec(late, "begin; select barid.publish('t', 'late', '1'::text)"));
+    publish(f, "'k0'", 1, 500);
+    f->want = 500;
+    wait_until(f, heard_enough);
+    wait_until(f, (bool (*)(struct fixture *))table_empty);
+    for (int i = 0; i < 3; i++) { // the claims go on, and the low-water mark must not pass it
+        publish(f, "'k0'", 501 + i * 100, 600 + i * 100);
+        f->want = 600 + (size_t)i * 100;
+        wait_until(f, heard_enough);
+    }
+    PQclear(PQexec(late, "commit"));
+    PQfinish(late);
+    f->want = 801;
+    wait_until(f, heard_enough);
+    assert_string_equal(f->heard[800].key, "late");
+    wait_until(f, table_empty);
+    tear_down(f);
+}
+
+static void test_several_share_the_buckets_and_keep_the_order(void **state) {
+    struct fixture *f = set_up();
+    start(f, 0);
+    f->who = 0;
+    wait_until(f, has_all);
+    for (int i = 1; i < PRODUCERS; i++) start(f, i);
+    publish_rounds(f, 1, 100);
+    wait_until(f, shared_by_all);
+    publish_rounds(f, 101, 200);
+    wait_until(f, table_empty);
+    assert_in_order(f, 20, 200);
+    assert_int_equal(f->heard_n, 4000); // handed over without publishing again
+    int by[PRODUCERS] = {0};
+    for (size_t i = 2000; i < f->heard_n; i++) by[f->heard[i].by]++;
+    for (int i = 0; i < PRODUCERS; i++) assert_true(by[i] > 0);
+    tear_down(f);
+}
+
+static void test_who_leaves_gives_everything_back(void **state) {
+    struct fixture *f = set_up();
+    f->options.lease_ms = 60000;
+    start(f, 0);
+    f->who = 0;
+    wait_until(f, has_all);
+    f->producers[0].silent = true; // with the sink when the end comes
+    publish(f, "'k' || g", 0, 9);
+    f->want = 10;
+    wait_until(f, heard_enough);
+    outbox_drain(f->producers[0].outbox, set_drained, &f->producers[0]);
+    assert_false(f->producers[0].drained);
+    start(f, 1);
+    f->producers[0].silent = false;
+    loop_timer_start(f->pg.t.loop, &f->producers[0].timer, 0);
+    wait_until(f, drained);
+    f->who = 1;
+    wait_until(f, has_all); // long before the leases would have ended
+    assert_int_equal(sql(f, "select count(*) from barid.members"), 1);
+    publish(f, "'k' || g", 10, 19);
+    f->want = 20;
+    wait_until(f, heard_enough);
+    wait_until(f, table_empty);
+    assert_int_equal(f->heard_n, 20);
+    drain(f, 1);
+    assert_int_equal(sql(f, "select count(*) from barid.buckets where owner is not null"), 0);
+    assert_int_equal(sql(f, "select count(*) from barid.members"), 0);
+    tear_down(f);
+}
+
+static void test_the_buckets_of_one_that_died_are_taken_over(void **state) {
+    struct fixture *f = set_up();
+    start(f, 0);
+    f->who = 0;
+    wait_until(f, has_all);
+    f->producers[0].silent = true;
+    publish(f, "'k' || g % 20", 0, 199);
+    f->want = 20; // one of each key
+    wait_until(f, heard_enough);
+    end(f, 0); // as if it had died: nothing is given back
+    start(f, 1);
+    f->who = 1;
+    wait_until(f, has_all);
+    wait_until(f, table_empty);
+    assert_int_equal(f->heard_n, 220); // what was with the sink then comes again
+    tear_down(f);
+}
+
+static void test_a_lost_lease_is_respected(void **state) {
+    struct fixture *f = set_up();
+    start(f, 0);
+    f->who = 0;
+    wait_until(f, has_all);
+    f->refuse_key = "k0";
+    f->refusals = 1;
+    publish(f, "'k0'", 1, 3); // one in memory, waiting for its next attempt
+    while (!f->refused) {
+        f->want = f->heard_n;
+        wait_until(f, heard_enough);
+    }
+    PGconn *other = test_pg_connect(f->pg.url);
+    PQclear(PQexec(other, "begin; lock table barid.buckets in access exclusive mode"));
+    wait_until(f, has_none); // it cannot renew
+    publish(f, "'k0'", 4, 6);
+    size_t before = f->heard_n;
+    PQclear(PQexec(other, "update barid.buckets set owner = gen_random_uuid(), lease_until = now() + interval '3 s'"));
+    PQclear(PQexec(other,
+                   "insert into barid.members values ('outbox', gen_random_uuid(), 'other', now() + interval '3 s')"));
+    PQclear(PQexec(other, "commit"));
+    assert_int_equal(sql(f, "select 1 from pg_sleep(1.5)"), 1);
+    assert_int_equal(f->heard_n, before);
+    wait_until(f, has_all); // the other one has not renewed
+    PQfinish(other);
+    f->want = 6;
+    wait_until(f, heard_enough);
+    wait_until(f, table_empty);
+    assert_in_order(f, 1, 6);
+    tear_down(f);
+}
+
+struct parked_list {
+    int n, blocked;
+    int64_t id;
+    char error[64];
+};
+
+static void list_one(void *arg, const struct outbox_parked *p) {
+    struct parked_list *l = arg;
+    l->n++;
+    l->blocked += p->blocked;
+    l->id = p->id;
+    snprintf(l->error, sizeof l->error, "%s", p->error);
+}
+
+static enum err list_parked(struct db *db, void *arg) {
+    *(struct parked_list *)arg = (struct parked_list){0};
+    return outbox_parked_each(db, &(struct outbox_parked_choice){0}, list_one, arg);
+}
+
+static enum err retry_parked(struct db *db, void *arg) {
+    return outbox_parked_retry(db, &(struct outbox_parked_choice){.id = *(int64_t *)arg});
+}
+
+static enum err drop_parked(struct db *db, void *arg) {
+    return outbox_parked_drop(db, &(struct outbox_parked_choice){.id = *(int64_t *)arg});
+}
+
+static bool is_parked(struct fixture *f) { return sql(f, "select count(*) from barid.outbox where state <> 0") == 1; }
+
+static void park_first(struct fixture *f, struct parked_list *l, enum outbox_on_failure how) {
+    f->options.on_failure = how;
+    f->options.max_attempts = 2;
+    f->refuse_key = "k1";
+    f->refuse_payload = "1";
+    f->refusals = 2;
+    start(f, 0);
+    publish(f, "'k1'", 1, 5);
+    publish(f, "'k0'", 1, 5);
+    wait_until(f, is_parked);
+    assert_int_equal(test_db_do(&f->pg.t, list_parked, l, true), ERR_OK);
+    assert_int_equal(l->n, 1);
+    assert_string_equal(l->error, "not this one");
+}
+
+static void test_a_parked_event_lets_its_key_go_on(void **state) {
+    struct fixture *f = set_up();
+    struct parked_list l;
+    park_first(f, &l, ON_FAILURE_PARK);
+    assert_int_equal(l.blocked, 0);
+    f->want = 9;
+    wait_until(f, heard_enough);
+    assert_int_equal(test_db_do(&f->pg.t, retry_parked, &l.id, false), ERR_OK);
+    f->want = 10;
+    wait_until(f, heard_enough); // the notice tells it to look from the beginning
+    assert_string_equal(f->heard[9].payload, "1");
+    wait_until(f, table_empty);
+    tear_down(f);
+}
+
+static void blocked(enum err (*release)(struct db *db, void *arg), size_t heard_at_the_end, const char *first) {
+    struct fixture *f = set_up();
+    struct parked_list l;
+    park_first(f, &l, ON_FAILURE_BLOCK);
+    assert_int_equal(l.blocked, 1);
+    publish(f, "'k1'", 6, 8);
+    publish(f, "'k0'", 6, 100);
+    f->want = 100;
+    wait_until(f, heard_enough);
+    publish(f, "'k0'", 101, 200);
+    f->want = 200;
+    wait_until(f, heard_enough);
+    for (size_t i = 0; i < f->heard_n; i++) assert_string_equal(f->heard[i].key, "k0");
+    assert_int_equal(test_db_do(&f->pg.t, release, &l.id, false), ERR_OK);
+    f->want = 200 + heard_at_the_end;
+    wait_until(f, heard_enough);
+    assert_string_equal(f->heard[200].payload, first);
+    for (size_t i = 201; i < f->heard_n; i++)
+        assert_int_equal(number_of(f->heard[i].payload), number_of(f->heard[i - 1].payload) + 1);
+    wait_until(f, table_empty);
+    tear_down(f);
+}
+
+static void test_a_blocked_key_waits_until_its_event_is_retried(void **state) { blocked(retry_parked, 8, "1"); }
+static void test_a_blocked_key_waits_until_its_event_is_dropped(void **state) { blocked(drop_parked, 7, "2"); }
+
+static bool measured(struct fixture *f) { return stats_of(f, 0).measured && stats_of(f, 0).lag > 0; }
+
+static void test_the_table_is_measured(void **state) {
+    struct fixture *f = set_up();
+    publish(f, "'k0'", 1, 50);
+    f->refuse_key = "k0";
+    f->refusals = 1;
+    f->producers[0].silent = true;
+    start(f, 0);
+    wait_until(f, measured);
+    assert_true(stats_of(f, 0).lag == 50 && stats_of(f, 0).oldest_age_ms > 0);
+    tear_down(f);
+}
+
+static void test_the_queue_of_a_consumer_is_a_table_too(void **state) {
+    struct fixture *f = set_up();
+    f->options.table = outbox_table_inbox("billing");
+    start(f, 0);
+    sql(f, "insert into barid.inbox_queue (consumer, event_id, topic, key, payload, place, published_at) "
+           "select c, gen_random_uuid(), 't', 'k0', convert_to(g::text, 'UTF8'), 't/0@' || g, now() "
+           "from generate_series(1, 10) g, (values ('billing'), ('other')) v(c) order by g");
+    f->want = 10;
+    wait_until(f, heard_enough);
+    assert_string_equal(f->first_place, "t/0@10");
+    assert_in_order(f, 1, 10);
+    drain(f, 0);
+    assert_int_equal(sql(f, "select count(*) from barid.inbox_queue"), 10); // the other's
+    tear_down(f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_events_are_published_in_order_and_deleted),
+        cmocka_unit_test(test_headers_and_no_key_arrive_as_they_are),
+        cmocka_unit_test(test_what_commits_late_is_not_lost),
+        cmocka_unit_test(test_several_share_the_buckets_and_keep_the_order),
+        cmocka_unit_test(test_who_leaves_gives_everything_back),
+        cmocka_unit_test(test_the_buckets_of_one_that_died_are_taken_over),
+        cmocka_unit_test(test_a_lost_lease_is_respected),
+        cmocka_unit_test(test_a_parked_event_lets_its_key_go_on),
+        cmocka_unit_test(test_a_blocked_key_waits_until_its_event_is_retried),
+        cmocka_unit_test(test_a_blocked_key_waits_until_its_event_is_dropped),
+        cmocka_unit_test(test_the_table_is_measured),
+        cmocka_unit_test(test_the_queue_of_a_consumer_is_a_table_too),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
