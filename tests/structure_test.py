@@ -22,7 +22,7 @@ MAY_INCLUDE = {
     "access": {"base", "database"},
     "amqp": {"base", "wire", "journal", "engine", "access", "datastore"},
     "bus": {"base", "wire", "journal", "engine"},
-    "datastore": {"base"},
+    "datastore": {"base", "database"},
     "outbox": {"base", "database", "bus", "datastore"},
     "inbox": {"base", "database", "bus", "outbox"},
     "chat": {"base", "database", "bus", "datastore", "outbox"},

@@ -227,7 +227,7 @@ enum err claims_open(struct claims **out, struct loop *loop, struct io *io, cons
                      struct error *e) {
     struct claims *c = calloc(1, sizeof *c);
     if (!c) return error_set(e, ERR_NOMEM, "out of memory");
-    enum err err = datastore_open(&c->store, loop, dir, e);
+    enum err err = datastore_open(&c->store, loop, &(struct datastore_options){.directory = dir}, e);
     if (err != ERR_OK) {
         free(c);
         return err;

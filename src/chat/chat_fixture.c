@@ -88,7 +88,7 @@ void fixture_open(struct fixture *f) {
          &e);
     join_servers(f);
     snprintf(path, sizeof path, "%s/media", f->dir);
-    must(datastore_open(&f->datastore, f->loop, path, &e), &e);
+    must(datastore_open(&f->datastore, f->loop, &(struct datastore_options){.directory = path}, &e), &e);
     struct bus_options bus = {.url = "embedded:", .io = f->disk};
     must(bus_open(&f->bus, f->loop, &bus, &e), &e);
     struct chat_options o = f->options;

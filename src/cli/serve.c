@@ -157,7 +157,7 @@ static enum err open_stores(struct server *s, struct error *e) {
         return error_set(e, ERR_INVALID, "--data is too long");
     struct database_options d = {.url = url, .low_water_bytes = s->low_water};
     enum err err = database_open(&s->database, s->loop, &d, server_migrations, e);
-    if (err == ERR_OK) err = datastore_open(&s->datastore, s->loop, media, e);
+    if (err == ERR_OK) err = datastore_open(&s->datastore, s->loop, &(struct datastore_options){.directory = media}, e);
     if (err != ERR_OK) return err;
     datastore_low_water(s->datastore, s->low_water);
     // The bus goes on for longer than the database: what was accepted must still reach mailboxes, to be let go of.

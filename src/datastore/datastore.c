@@ -1,36 +1,89 @@
-// The store itself: its directory, its bounded disk work, and the giving and taking of names.
-//
-//   media/ab/abcdef…     a content, named by its SHA-256 in hex, under the first byte of it
-//   media/tmp/<32 hex>.part   a content on its way in
-//
-// A name is given by renaming a synced part over whatever has that name: it is the same content, its time becomes
-// new, and readers keep the file they have opened.
-#include "datastore/internal.h"
+// The port: chooses the kind of store, and hands every call on to it.
+#include "datastore/datastore.h"
 
 #include "base/assert.h"
-#include "base/hex.h"
+#include "datastore/driver.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <uv.h>
 
-#define AT_ONCE           3
-#define DEFAULT_LOW_WATER (64ull << 20)
+#define AT_ONCE 3
+
+enum err datastore_open(struct datastore **out, struct loop *loop, const struct datastore_options *o, struct error *e) {
+    ASSERT(!o->directory != !o->database);
+    return o->database ? ds_postgres_open(out, loop, o, e) : ds_files_open(out, loop, o->directory, e);
+}
+
+void datastore_close(struct datastore *d) {
+    if (!d) return;
+    d->closed = true;
+    d->driver->close(d);
+    ds_let_go(d);
+}
+
+void datastore_low_water(struct datastore *d, uint64_t bytes) { d->driver->low_water(d, bytes); }
+
+enum err ds_writer_new(struct datastore *d, uint64_t max_bytes, struct ds_writer **out) {
+    if (d->closed) return ERR_CLOSED;
+    if (d->writers >= DS_WRITERS_MAX) return ERR_BUSY;
+    return d->driver->writer_new(d, max_bytes, out);
+}
+
+void ds_writer_write(struct ds_writer *w, const void *data, size_t n, ds_done_fn *done, void *arg) {
+    w->driver->write(w, data, n, done, arg);
+}
+
+void ds_writer_finish(struct ds_writer *w, ds_finished_fn *done, void *arg) { w->driver->finish(w, done, arg); }
+
+void ds_writer_abort(struct ds_writer *w) { w->driver->abort(w); }
+
+void datastore_read(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_opened_fn *done, void *arg) {
+    d->driver->open(d, hash, done, arg);
+}
+
+void ds_reader_verify(struct ds_reader *r) { r->driver->verify(r); }
+
+void ds_reader_read(struct ds_reader *r, uint64_t offset, size_t max, ds_read_fn *done, void *arg) {
+    r->driver->read(r, offset, max > DS_READ_MAX ? DS_READ_MAX : max, done, arg);
+}
+
+void ds_reader_free(struct ds_reader *r) { r->driver->reader_free(r); }
+
+void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg) {
+    d->driver->remove(d, hash, done, arg);
+}
+
+void datastore_sweep(struct datastore *d, uint64_t min_age_ms, ds_ask_fn *ask, ds_swept_fn *done, void *arg) {
+    d->driver->sweep(d, min_age_ms, ask, done, arg);
+}
+
+enum err datastore_own(const struct datastore *d, struct db *db, const uint8_t hash[DATASTORE_HASH]) {
+    return d->driver->own(d, db, hash);
+}
+
+enum err datastore_remove_in(const struct datastore *d, struct db *db, const uint8_t hash[DATASTORE_HASH], bool *done) {
+    return d->driver->remove_in(d, db, hash, done);
+}
+
+void datastore_stats(struct datastore *d, struct datastore_stats *out) {
+    *out = (struct datastore_stats){.writing = d->writers, .reading = d->readers};
+    d->driver->free_bytes(d, &out->free_bytes);
+}
+
+// ---- holding
+
+void ds_init(struct datastore *d, const struct ds_driver *driver, struct loop *loop) {
+    *d = (struct datastore){.driver = driver, .loop = loop, .holders = 1};
+    d->waiting_end = &d->waiting;
+}
 
 void ds_hold(struct datastore *d) { d->holders++; }
 
 void ds_let_go(struct datastore *d) {
     ASSERT(d->holders > 0);
-    if (--d->holders > 0) return;
-    pthread_mutex_destroy(&d->names);
-    if (d->io) io_os_free(d->io);
-    free(d->root);
-    free(d);
+    if (--d->holders == 0) d->driver->free(d);
 }
 
-// ---- operations
+// ---- work on the pool
 
 static void op_run(struct loop_work *w) {
     struct ds_op *op = (struct ds_op *)w;
@@ -67,172 +120,4 @@ void ds_op_start(struct datastore *d, struct ds_op *op) {
     *d->waiting_end = op;
     d->waiting_end = &op->next;
     run_waiting(d);
-}
-
-// ---- names
-
-void ds_name(const uint8_t hash[DATASTORE_HASH], char out[static DS_NAME]) {
-    hex_encode(hash, 1, out);
-    out[2] = '/';
-    hex_encode(hash, DATASTORE_HASH, out + 3);
-}
-
-static char *full_path(struct datastore *d, const char *name, char *out, size_t size) {
-    int n = snprintf(out, size, "%s/%s", d->root, name);
-    ASSERT(n > 0 && (size_t)n < size);
-    return out;
-}
-
-int64_t ds_age_ms(struct datastore *d, const char *name) {
-    char path[4096];
-    struct stat st;
-    if (stat(full_path(d, name, path, sizeof path), &st)) return -1;
-    int64_t age = io_wall_ms(d->io) - (st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
-    return age < 0 ? 0 : age;
-}
-
-enum err ds_give_name(struct datastore *d, const char *part, struct ds_named *named) {
-    char name[DS_NAME], path[4096], shard[3];
-    ds_name(named->hash, name);
-    memcpy(shard, name, 2);
-    shard[2] = 0;
-    pthread_mutex_lock(&d->names);
-    utimensat(-1, full_path(d, part, path, sizeof path), NULL, 0); // its age counts from now
-    enum err err = d->io->v->rename(d->io, part, name);
-    if (!err) {
-        named->next = d->first_named;
-        named->link = &d->first_named;
-        if (named->next) named->next->link = &named->next;
-        d->first_named = named;
-    }
-    pthread_mutex_unlock(&d->names);
-    return err ? err : d->io->v->sync_dir(d->io, shard);
-}
-
-static bool just_named(const struct datastore *d, const uint8_t hash[DATASTORE_HASH]) {
-    for (const struct ds_named *n = d->first_named; n; n = n->next)
-        if (memcmp(n->hash, hash, DATASTORE_HASH) == 0) return true;
-    return false;
-}
-
-enum err ds_take_name(struct datastore *d, const uint8_t hash[DATASTORE_HASH], uint64_t min_age_ms, const uint8_t *keep,
-                      bool *removed) {
-    char name[DS_NAME];
-    ds_name(hash, name);
-    enum err err = ERR_OK;
-    *removed = false;
-    pthread_mutex_lock(&d->names);
-    int64_t age = *keep || just_named(d, hash) ? -1 : ds_age_ms(d, name);
-    if (age >= 0 && (uint64_t)age >= min_age_ms) {
-        err = d->io->v->remove(d->io, name);
-        *removed = !err;
-    }
-    pthread_mutex_unlock(&d->names);
-    return err == ERR_NOT_FOUND ? ERR_OK : err;
-}
-
-// ---- removing
-
-struct ds_removal {
-    struct ds_op op;
-    struct ds_removal *next, **link;
-    uint8_t hash[DATASTORE_HASH];
-    uint8_t keep; // it was uploaded again meanwhile
-    ds_done_fn *done;
-    void *arg;
-    enum err err;
-};
-
-static void removal_run(struct ds_op *op) {
-    struct ds_removal *r = (struct ds_removal *)op;
-    bool removed;
-    r->err = ds_take_name(op->d, r->hash, 0, &r->keep, &removed);
-}
-
-static void removal_done(struct ds_op *op) {
-    struct ds_removal *r = (struct ds_removal *)op;
-    *r->link = r->next;
-    if (r->next) r->next->link = r->link;
-    if (r->done && !op->d->closed) r->done(r->arg, r->err);
-    free(r);
-}
-
-void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg) {
-    struct ds_removal *r = calloc(1, sizeof *r);
-    if (!r) die("no memory for the data store");
-    r->op.run = removal_run;
-    r->op.done = removal_done;
-    memcpy(r->hash, hash, DATASTORE_HASH);
-    r->done = done;
-    r->arg = arg;
-    r->next = d->first_removal;
-    r->link = &d->first_removal;
-    if (r->next) r->next->link = &r->next;
-    d->first_removal = r;
-    ds_op_start(d, &r->op);
-}
-
-void ds_name_told(struct datastore *d, struct ds_named *named) {
-    if (!named->link) return;
-    pthread_mutex_lock(&d->names);
-    *named->link = named->next;
-    if (named->next) named->next->link = named->link;
-    named->link = NULL;
-    for (struct ds_removal *r = d->first_removal; r; r = r->next)
-        if (memcmp(r->hash, named->hash, DATASTORE_HASH) == 0) r->keep = 1;
-    if (d->sweep) ds_sweep_spare(d->sweep, named->hash);
-    pthread_mutex_unlock(&d->names);
-}
-
-// ---- opening and closing
-
-static enum err make_directories(struct io *io, struct error *e) {
-    enum err err = io->v->make_dir(io, "tmp");
-    for (unsigned i = 0; !err && i < 256; i++) {
-        uint8_t byte = (uint8_t)i;
-        char shard[3];
-        hex_encode(&byte, 1, shard);
-        err = io->v->make_dir(io, shard);
-    }
-    if (!err) err = io->v->sync_dir(io, ".");
-    if (err) error_set(e, err, "the data store's directories cannot be made: %s", err_text(err));
-    return err;
-}
-
-enum err datastore_open(struct datastore **out, struct loop *loop, const char *dir, struct error *e) {
-    struct datastore *d = calloc(1, sizeof *d);
-    if (!d) return error_set(e, ERR_NOMEM, "no memory for the data store");
-    d->loop = loop;
-    d->holders = 1;
-    d->low_water_bytes = DEFAULT_LOW_WATER;
-    d->waiting_end = &d->waiting;
-    pthread_mutex_init(&d->names, NULL);
-    d->root = strdup(dir);
-    enum err err = !d->root                           ? error_set(e, ERR_NOMEM, "no memory for the data store")
-                   : strlen(dir) > 4096 - DS_NAME - 2 ? error_set(e, ERR_INVALID, "the path is too long")
-                                                      : io_os_new(&d->io, dir, e);
-    if (!err) err = make_directories(d->io, e);
-    if (err) {
-        ds_let_go(d);
-        return err;
-    }
-    *out = d;
-    return ERR_OK;
-}
-
-void datastore_low_water(struct datastore *d, uint64_t bytes) {
-    d->low_water_bytes = bytes ? bytes : DEFAULT_LOW_WATER;
-}
-
-void datastore_close(struct datastore *d) {
-    if (!d) return;
-    d->closed = true;
-    ds_sweep_drop(d);
-    ds_let_go(d);
-}
-
-void datastore_stats(struct datastore *d, struct datastore_stats *out) {
-    struct io_space space = {0};
-    *out = (struct datastore_stats){.writing = d->writers, .reading = d->readers};
-    if (d->io->v->space(d->io, &space) == ERR_OK) out->free_bytes = space.free_bytes;
 }

@@ -1,11 +1,11 @@
-// The sweep: finds contents that nobody owns (a crash between an upload and its message) and parts that nobody
-// writes any more.
+// The sweep of the files: finds contents that nobody owns (a crash between an upload and its message) and parts that
+// nobody writes any more.
 //
 //   for each of 256 directories:  list (pool) ─> ask about up to BATCH (loop) ─> remove the unwanted (pool) ─> …
 //   then tmp/:                    list (pool) ─> leave out what is being written (loop) ─> remove (pool)
 //
 // A content that gets its name again between the question and the removal stays.
-#include "datastore/internal.h"
+#include "datastore/files.h"
 
 #include "base/assert.h"
 #include "base/hex.h"
@@ -25,7 +25,7 @@ struct entry_list {
 
 struct ds_sweep {
     struct ds_op op;
-    struct datastore *d;
+    struct files *d;
     uint64_t min_age_ms;
     ds_ask_fn *ask;
     ds_swept_fn *done;
@@ -58,7 +58,7 @@ static void sweep_free(struct ds_sweep *s) {
     free(s);
 }
 
-void ds_sweep_drop(struct datastore *d) {
+void ds_sweep_drop(struct files *d) {
     if (d->sweep && d->sweep->asking && !d->sweep->in_op) sweep_free(d->sweep);
     d->sweep = NULL;
 }
@@ -67,12 +67,12 @@ static void step(struct ds_sweep *s, void (*run)(struct ds_op *), void (*done)(s
     s->op.run = run;
     s->op.done = done;
     s->in_op = true;
-    ds_op_start(s->d, &s->op);
+    ds_op_start(&s->d->port, &s->op);
 }
 
 static bool step_ended(struct ds_sweep *s) {
     s->in_op = false;
-    if (!s->d->closed) return false;
+    if (!s->d->port.closed) return false;
     sweep_free(s);
     return true;
 }
@@ -225,7 +225,8 @@ static void refuse_done(struct ds_op *op) {
     sweep_free(s);
 }
 
-void datastore_sweep(struct datastore *d, uint64_t min_age_ms, ds_ask_fn *ask, ds_swept_fn *done, void *arg) {
+void ds_file_sweep(struct datastore *port, uint64_t min_age_ms, ds_ask_fn *ask, ds_swept_fn *done, void *arg) {
+    struct files *d = files_of(port);
     struct ds_sweep *s = calloc(1, sizeof *s);
     if (!s) die("no memory for the data store");
     *s = (struct ds_sweep){

@@ -5,22 +5,23 @@
 //
 // The first failure removes the part at once (a full disk gets its room back) and is the answer to every call
 // after it. `done` is not called for a call that was in flight when the writer was aborted.
-#include "datastore/internal.h"
+#include "datastore/files.h"
 
 #include "base/assert.h"
 #include "base/hex.h"
+#include "base/list.h"
 
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WRITERS_MAX 256
-#define SPACE_STEP  (4u << 20) // the free space is looked at after this many bytes
+#define SPACE_STEP (4u << 20) // the free space is looked at after this many bytes
 
-struct ds_writer {
+struct file_writer {
     struct ds_op op;
-    struct datastore *d;
-    struct ds_writer *next, **link; // in the store's list
+    struct ds_writer port;
+    struct files *d;
+    struct file_writer *next, **link; // in the store's list
     EVP_MD_CTX *sha;
     uint64_t bytes, max_bytes, next_look, low_water_bytes;
     uint8_t *data; // of the write in flight
@@ -35,24 +36,26 @@ struct ds_writer {
     void *arg;
 };
 
-static void writer_free(struct ds_writer *w) {
-    struct datastore *d = w->d;
+static struct file_writer *writer_of(struct ds_writer *port) { return LIST_ITEM(port, struct file_writer, port); }
+
+static void writer_free(struct file_writer *w) {
+    struct files *d = w->d;
     *w->link = w->next;
     if (w->next) w->next->link = w->link;
-    d->writers--;
+    d->port.writers--;
     EVP_MD_CTX_free(w->sha);
     free(w->data);
     free(w);
-    ds_let_go(d);
+    ds_let_go(&d->port);
 }
 
-bool ds_part_in_use(struct datastore *d, const char *part) {
-    for (const struct ds_writer *w = d->first_writer; w; w = w->next)
+bool ds_part_in_use(struct files *d, const char *part) {
+    for (const struct file_writer *w = d->first_writer; w; w = w->next)
         if (strcmp(w->part, part) == 0) return true;
     return false;
 }
 
-static void choose_part(struct ds_writer *w) {
+static void choose_part(struct file_writer *w) {
     uint8_t random[16];
     struct io *io = w->d->io;
     io->v->random(io, random, sizeof random);
@@ -61,16 +64,16 @@ static void choose_part(struct ds_writer *w) {
     memcpy(w->part + 36, ".part", 6);
 }
 
-enum err ds_writer_new(struct datastore *d, uint64_t max_bytes, struct ds_writer **out) {
-    if (d->closed) return ERR_CLOSED;
-    if (d->writers >= WRITERS_MAX) return ERR_BUSY;
-    struct ds_writer *w = calloc(1, sizeof *w);
+enum err ds_file_writer_new(struct datastore *port, uint64_t max_bytes, struct ds_writer **out) {
+    struct files *d = files_of(port);
+    struct file_writer *w = calloc(1, sizeof *w);
     EVP_MD_CTX *sha = EVP_MD_CTX_new();
     if (!w || !sha || EVP_DigestInit_ex(sha, EVP_sha256(), NULL) != 1) {
         EVP_MD_CTX_free(sha);
         free(w);
         return ERR_NOMEM;
     }
+    w->port.driver = &ds_files_driver;
     w->d = d;
     w->sha = sha;
     w->max_bytes = max_bytes;
@@ -81,20 +84,20 @@ enum err ds_writer_new(struct datastore *d, uint64_t max_bytes, struct ds_writer
     w->link = &d->first_writer;
     if (w->next) w->next->link = &w->next;
     d->first_writer = w;
-    d->writers++;
-    ds_hold(d);
-    *out = w;
+    d->port.writers++;
+    ds_hold(&d->port);
+    *out = &w->port;
     return ERR_OK;
 }
 
 // ---- on the pool
 
-static enum err open_part(struct ds_writer *w) {
+static enum err open_part(struct file_writer *w) {
     if (w->fd >= 0) return ERR_OK;
     return w->d->io->v->open(w->d->io, w->part, IO_WRITE | IO_CREATE | IO_EXCLUSIVE, &w->fd);
 }
 
-static void discard_part(struct ds_writer *w) {
+static void discard_part(struct file_writer *w) {
     if (w->fd < 0) return;
     w->d->io->v->close(w->d->io, w->fd);
     w->fd = -1;
@@ -102,7 +105,7 @@ static void discard_part(struct ds_writer *w) {
 }
 
 // Uploads leave the last of the disk to the database and the journal.
-static enum err look_at_space(struct ds_writer *w) {
+static enum err look_at_space(struct file_writer *w) {
     struct io_space space;
     if (w->bytes < w->next_look) return ERR_OK;
     w->next_look = w->bytes + SPACE_STEP;
@@ -110,7 +113,7 @@ static enum err look_at_space(struct ds_writer *w) {
     return !err && space.free_bytes < w->low_water_bytes ? ERR_FULL : err;
 }
 
-static enum err write_part(struct ds_writer *w) {
+static enum err write_part(struct file_writer *w) {
     if (w->n > w->max_bytes - w->bytes) return ERR_TOO_LARGE;
     enum err err = look_at_space(w);
     if (!err) err = open_part(w);
@@ -122,12 +125,12 @@ static enum err write_part(struct ds_writer *w) {
 }
 
 static void write_run(struct ds_op *op) {
-    struct ds_writer *w = (struct ds_writer *)op;
+    struct file_writer *w = (struct file_writer *)op;
     if (!w->err) w->err = write_part(w);
     if (w->err) discard_part(w);
 }
 
-static enum err finish_part(struct ds_writer *w) {
+static enum err finish_part(struct file_writer *w) {
     struct io *io = w->d->io;
     enum err err = open_part(w); // of an empty content
     if (!err) err = io->v->datasync(io, w->fd);
@@ -141,39 +144,40 @@ static enum err finish_part(struct ds_writer *w) {
 }
 
 static void finish_run(struct ds_op *op) {
-    struct ds_writer *w = (struct ds_writer *)op;
+    struct file_writer *w = (struct file_writer *)op;
     if (!w->err) w->err = finish_part(w);
     if (w->err) discard_part(w);
 }
 
-static void discard_run(struct ds_op *op) { discard_part((struct ds_writer *)op); }
+static void discard_run(struct ds_op *op) { discard_part((struct file_writer *)op); }
 
 // ---- on the loop
 
-static void discard_done(struct ds_op *op) { writer_free((struct ds_writer *)op); }
+static void discard_done(struct ds_op *op) { writer_free((struct file_writer *)op); }
 
-static void discard(struct ds_writer *w) {
+static void discard(struct file_writer *w) {
     w->op.run = discard_run;
     w->op.done = discard_done;
-    ds_op_start(w->d, &w->op);
+    ds_op_start(&w->d->port, &w->op);
 }
 
-static void start(struct ds_writer *w, void (*run)(struct ds_op *), void (*done)(struct ds_op *)) {
+static void start(struct file_writer *w, void (*run)(struct ds_op *), void (*done)(struct ds_op *)) {
     ASSERT(!w->busy && !w->aborted);
     w->busy = true;
     w->op.run = run;
     w->op.done = done;
-    ds_op_start(w->d, &w->op);
+    ds_op_start(&w->d->port, &w->op);
 }
 
 static void write_done(struct ds_op *op) {
-    struct ds_writer *w = (struct ds_writer *)op;
+    struct file_writer *w = (struct file_writer *)op;
     w->busy = false;
     if (w->aborted) discard(w);
-    else if (!w->d->closed) w->done(w->arg, w->err);
+    else if (!w->d->port.closed) w->done(w->arg, w->err);
 }
 
-void ds_writer_write(struct ds_writer *w, const void *data, size_t n, ds_done_fn *done, void *arg) {
+void ds_file_write(struct ds_writer *port, const void *data, size_t n, ds_done_fn *done, void *arg) {
+    struct file_writer *w = writer_of(port);
     ASSERT(!w->busy);
     if (n > w->room) {
         uint8_t *grown = realloc(w->data, n);
@@ -190,19 +194,21 @@ void ds_writer_write(struct ds_writer *w, const void *data, size_t n, ds_done_fn
 }
 
 static void finish_done(struct ds_op *op) {
-    struct ds_writer *w = (struct ds_writer *)op;
+    struct file_writer *w = (struct file_writer *)op;
     ds_name_told(w->d, &w->named);
-    if (!w->aborted && !w->d->closed) w->finished(w->arg, w->err, w->named.hash, w->bytes);
+    if (!w->aborted && !w->d->port.closed) w->finished(w->arg, w->err, w->named.hash, w->bytes);
     writer_free(w);
 }
 
-void ds_writer_finish(struct ds_writer *w, ds_finished_fn *done, void *arg) {
+void ds_file_finish(struct ds_writer *port, ds_finished_fn *done, void *arg) {
+    struct file_writer *w = writer_of(port);
     w->finished = done;
     w->arg = arg;
     start(w, finish_run, finish_done);
 }
 
-void ds_writer_abort(struct ds_writer *w) {
+void ds_file_abort(struct ds_writer *port) {
+    struct file_writer *w = writer_of(port);
     ASSERT(!w->aborted);
     w->aborted = true;
     if (!w->busy) discard(w);
