@@ -85,13 +85,21 @@ static enum err postgres_begin(struct db *base, struct error *e) {
 }
 
 static enum err end(struct postgres_db *db, const char *text, PGresult **r) {
-    if (!postgres_request(db, PQsendQueryParams(db->conn, text, 0, NULL, NULL, NULL, NULL, 1), NULL, 0))
-        return db->failed.code;
-    return postgres_collect(db, r);
+    return postgres_ask_plain(db, text) ? postgres_collect(db, r) : db->failed.code;
+}
+
+// Nobody waits for the end of a transaction that has changed nothing: the answer is read with the next one's.
+static enum err end_reading(struct postgres_db *db, struct error *e) {
+    enum err err = db->failed.code;
+    if (!err && db->begin_sent) err = postgres_leave(db, "commit");
+    if (err && e) *e = db->failed;
+    if (!err) db->begun = db->begin_sent = false;
+    return err;
 }
 
 static enum err postgres_commit(struct db *base, struct error *e) {
     struct postgres_db *db = of(base);
+    if (db->role == DB_READER) return end_reading(db, e);
     enum err err = db->failed.code;
     if (!err && db->begin_sent) {
         PGresult *r = NULL;

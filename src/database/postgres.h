@@ -64,6 +64,7 @@ struct postgres_db {
     struct postgres_stmt *used;
     struct postgres_request requests[POSTGRES_PIPELINE];
     unsigned requested;
+    bool unread; // a sync among the requests, which nobody has waited for
 };
 
 extern const struct db_driver postgres_driver;
@@ -87,9 +88,12 @@ enum err postgres_lost(PGconn *conn, const char *doing, struct error *e);
 // Sends a request without waiting; the transaction's beginning goes in front of the first. False: the connection is
 // lost, which is in db->failed.
 bool postgres_begin_unsent(struct postgres_db *db);
+bool postgres_ask_plain(struct postgres_db *db, const char *text);
 bool postgres_request(struct postgres_db *db, int sent, struct postgres_stmt *s, uint64_t prepares);
 // Waits for all answers. `last` (may be NULL) becomes the last one when all went well: PQclear it.
 enum err postgres_collect(struct postgres_db *db, PGresult **last);
+// Sends a text, and does not wait: the answers are read, and forgotten, with the next ones.
+enum err postgres_leave(struct postgres_db *db, const char *text);
 
 // postgres_statement.c
 struct db_stmt *postgres_prepare(struct db *db, const struct db_sql *sql, uint32_t slot);

@@ -131,15 +131,19 @@ static enum err make_ours(PGconn *conn, bool pipeline, bool *pooled, struct erro
     return ERR_OK;
 }
 
+// libpq may repeat the url, with the password in it.
+static enum err wrong_url(char *said, struct error *e) {
+    bool secret = !said || strstr(said, "://");
+    error_set(e, ERR_INVALID, "the database's url: %.*s", secret ? 20 : (int)strcspn(said, "\n"),
+              secret ? "libpq cannot read it" : said);
+    PQfreemem(said);
+    return ERR_INVALID;
+}
+
 enum err postgres_connect(const char *url, bool pipeline, PGconn **out, bool *pooled, struct error *e) {
     char *wrong = NULL;
     PQconninfoOption *given = PQconninfoParse(url, &wrong);
-    if (!given) {
-        error_set(e, ERR_INVALID, "the database's url: %.*s", (int)strcspn(wrong ? wrong : "", "\n"),
-                  wrong ? wrong : "");
-        PQfreemem(wrong);
-        return ERR_INVALID;
-    }
+    if (!given) return wrong_url(wrong, e);
     PGconn *conn = connect_once(given, true);
     if (PQstatus(conn) != CONNECTION_OK && refuses_options(conn)) {
         PQfinish(conn);

@@ -34,6 +34,13 @@ bool postgres_health_may_try(struct postgres_health *h, uint64_t *wait_ms) {
     return may;
 }
 
+bool postgres_health_is_away(struct postgres_health *h) {
+    pthread_mutex_lock(&h->mutex);
+    bool away = h->away;
+    pthread_mutex_unlock(&h->mutex);
+    return away;
+}
+
 void postgres_health_failed(struct postgres_health *h, const struct error *e) {
     pthread_mutex_lock(&h->mutex);
     bool first = !h->away;

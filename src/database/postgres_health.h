@@ -19,6 +19,7 @@ void postgres_health_init(struct postgres_health *h);
 void postgres_health_release(struct postgres_health *h);
 // May the caller try to connect? While the server is away, one at a time, ever more seldom. Else how long to wait.
 bool postgres_health_may_try(struct postgres_health *h, uint64_t *wait_ms);
+bool postgres_health_is_away(struct postgres_health *h);
 // What became of the try.
 void postgres_health_failed(struct postgres_health *h, const struct error *e);
 void postgres_health_connected(struct postgres_health *h);

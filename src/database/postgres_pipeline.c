@@ -27,6 +27,7 @@ static enum err note(struct postgres_db *db, enum postgres_fate fate, const stru
 static enum err lost(struct postgres_db *db, const char *doing) {
     struct error e = {0};
     db->requested = 0;
+    db->unread = false;
     postgres_lost(db->conn, doing, &e);
     db->fate = FATE_LOST;
     return note(db, FATE_LOST, &e);
@@ -42,7 +43,7 @@ bool postgres_request(struct postgres_db *db, int sent, struct postgres_stmt *s,
     return true;
 }
 
-static bool ask(struct postgres_db *db, const char *text) {
+bool postgres_ask_plain(struct postgres_db *db, const char *text) {
     return postgres_request(db, PQsendQueryParams(db->conn, text, 0, NULL, NULL, NULL, NULL, 1), NULL, 0);
 }
 
@@ -50,12 +51,13 @@ bool postgres_begin_unsent(struct postgres_db *db) {
     if (!db->begun || db->begin_sent) return true;
     db->begin_sent = true;
     bool writes = db->role == DB_WRITER;
-    if (!ask(db, writes ? "begin isolation level read committed read write"
-                        : "begin isolation level repeatable read read only"))
+    if (!postgres_ask_plain(db, writes ? "begin isolation level read committed read write"
+                                       : "begin isolation level repeatable read read only"))
         return false;
     if (!db->pooled) return true;
-    return ask(db, "select set_config('search_path', 'barid' || coalesce(', ' || nullif(current_setting('search_path'),"
-                   " ''), ''), true), set_config('statement_timeout', '30s', true)");
+    return postgres_ask_plain(
+        db, "select set_config('search_path', 'barid' || coalesce(', ' || nullif(current_setting('search_path'),"
+            " ''), ''), true), set_config('statement_timeout', '30s', true)");
 }
 
 // Until there is something to read, or no hope.
@@ -92,6 +94,14 @@ static void learn_from(struct postgres_db *db, const PGresult *r, enum postgres_
     if (nameless || stale) postgres_forget_prepared(db);
 }
 
+// A server that no longer lets us write has become somebody's standby: the one to write to may be behind the same url.
+static void read_only_is_away(struct postgres_db *db, const PGresult *r, struct error *e, enum postgres_fate *fate) {
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    if (db->role != DB_WRITER || !state || strcmp(state, "25006") != 0) return;
+    e->code = ERR_UNAVAILABLE;
+    *fate = FATE_LOST;
+}
+
 // An error answers one request; those behind it are skipped.
 static void answer(struct postgres_db *db, const struct postgres_request *q, PGresult *r, PGresult **last) {
     struct error e = {0};
@@ -106,6 +116,7 @@ static void answer(struct postgres_db *db, const struct postgres_request *q, PGr
     case PGRES_PIPELINE_ABORTED: PQclear(r); return;
     default:
         postgres_fail(r, q && q->stmt ? q->stmt->text : NULL, &e, &fate);
+        read_only_is_away(db, r, &e, &fate);
         learn_from(db, r, fate);
         note(db, fate, &e);
         PQclear(r);
@@ -129,6 +140,11 @@ static enum err read_answers(struct postgres_db *db, PGresult **last) {
         }
         if (PQresultStatus(r) == PGRES_PIPELINE_SYNC) {
             PQclear(r);
+            if (db->unread) {
+                db->unread = false;
+                at++;
+                continue;
+            }
             db->requested = 0;
             return db->failed.code;
         }
@@ -144,4 +160,16 @@ enum err postgres_collect(struct postgres_db *db, PGresult **last) {
     if (!err && last) *last = answered;
     else PQclear(answered);
     return err;
+}
+
+enum err postgres_leave(struct postgres_db *db, const char *text) {
+    ASSERT(!db->unread);
+    if (db->requested) {
+        enum err err = postgres_collect(db, NULL);
+        if (err) return err;
+    }
+    if (!postgres_ask_plain(db, text) || !PQpipelineSync(db->conn)) return lost(db, "asking PostgreSQL");
+    db->requests[db->requested++] = (struct postgres_request){.stmt = NULL};
+    db->unread = true;
+    return ERR_OK;
 }

@@ -31,6 +31,7 @@ struct lane {
     pthread_cond_t wake;
     struct unit_list queue;
     unsigned pending;
+    bool connected; // what others know of it
 };
 
 // What is posted to the loop; outlives the pool when it is still on its way.
@@ -54,7 +55,6 @@ struct postgres_pool {
     pthread_mutex_t mutex; // guards what follows, and the lanes' queues
     struct unit_list finished;
     uint64_t again;
-    uint32_t connected;
     bool posting, stop, unnamed;
 };
 
@@ -73,7 +73,7 @@ static enum err connect_lane(struct lane *l, struct error *e) {
     postgres_health_connected(&p->health);
     l->db = (struct postgres_db *)db;
     pthread_mutex_lock(&p->mutex);
-    p->connected++;
+    l->connected = true;
     l->db->unnamed = p->unnamed;
     pthread_mutex_unlock(&p->mutex);
     return ERR_OK;
@@ -84,7 +84,7 @@ static void disconnect_lane(struct lane *l) {
     postgres_driver.close(&l->db->base);
     l->db = NULL;
     pthread_mutex_lock(&l->pool->mutex);
-    l->pool->connected--;
+    l->connected = false;
     pthread_mutex_unlock(&l->pool->mutex);
 }
 
@@ -206,7 +206,7 @@ static void start_lane(struct postgres_pool *p, unsigned i, struct db *first) {
     l->pool = p;
     l->role = i < p->writers ? DB_WRITER : DB_READER;
     l->db = i == 0 ? (struct postgres_db *)first : NULL;
-    if (l->db) p->connected++;
+    l->connected = l->db != NULL;
     list_init(&l->queue);
     pthread_cond_init(&l->wake, NULL);
 }
@@ -235,20 +235,22 @@ struct postgres_pool *postgres_pool_new(struct loop *loop, const struct database
     return p;
 }
 
-// The one with the least to do; the first of these, so that quiet times need few connections.
-static struct lane *least_busy(struct lane *lanes, unsigned n) {
-    struct lane *best = &lanes[0];
-    for (unsigned i = 1; i < n && best->pending; i++)
-        if (lanes[i].pending < best->pending) best = &lanes[i];
-    return best;
+// The one with the least to do; the first of these, so that quiet times need few connections. While no new connection
+// can be made (too many of them, say) those that stand do the work.
+static struct lane *least_busy(struct postgres_pool *p, struct lane *lanes, unsigned n) {
+    struct lane *best = NULL;
+    bool away = postgres_health_is_away(&p->health);
+    for (unsigned i = 0; i < n && (!best || best->pending); i++)
+        if ((lanes[i].connected || !away) && (!best || lanes[i].pending < best->pending)) best = &lanes[i];
+    return best ? best : &lanes[0];
 }
 
 void postgres_pool_push(struct postgres_pool *p, struct db_unit *u) {
     pthread_mutex_lock(&p->mutex);
     struct lane *l;
-    if (u->read_only) l = least_busy(p->lanes + p->writers, p->readers);
+    if (u->read_only) l = least_busy(p, p->lanes + p->writers, p->readers);
     else if (u->lane) l = &p->lanes[u->lane % p->writers];
-    else l = least_busy(p->lanes, p->writers);
+    else l = least_busy(p, p->lanes, p->writers);
     list_add(&l->queue, u);
     l->pending++;
     pthread_cond_signal(&l->wake);
@@ -258,7 +260,8 @@ void postgres_pool_push(struct postgres_pool *p, struct db_unit *u) {
 void postgres_pool_stats(struct postgres_pool *p, struct database_stats *out) {
     pthread_mutex_lock(&p->mutex);
     out->again = p->again;
-    out->connected = p->connected;
+    out->connected = 0;
+    for (unsigned i = 0; i < p->writers + p->readers; i++) out->connected += p->lanes[i].connected;
     pthread_mutex_unlock(&p->mutex);
 }
 
