@@ -6,6 +6,7 @@
 #include "inbox/program_environment.h"
 
 #include "base/assert.h"
+#include "base/crash.h"
 #include "base/list.h"
 
 #include <signal.h>
@@ -80,6 +81,7 @@ static void conclude(struct run *r) {
     else if (r->signal) snprintf(why, sizeof why, "ended by signal %d", r->signal);
     else snprintf(why, sizeof why, "exit status %d", (int)r->status);
     if (*words) snprintf(why + strlen(why), sizeof why - strlen(why), ": %s", words);
+    if (r->status == 0 && !r->signal) crash_point("receive.handled");
     bool done = !r->too_late && !r->signal && r->status == 0;
     answer(r, done ? TAKEN : TAKEN_REFUSED, done ? "" : why);
 }

@@ -76,7 +76,7 @@ static enum err run(struct db *db, struct db_unit *u) {
     int64_t buckets[BATCH], ids[BATCH];
     struct db_stmt *q = db_prepare(db, &surroundings_sql);
     db_bind_text(q, 1, s->h->timeout);
-    enum err err = db_run(q);
+    enum err err = db_run_later(q);
     if (err != ERR_OK) return err;
     for (size_t i = 0; i < s->n; i++) {
         buckets[i] = s->batch[i]->event.item.bucket;

@@ -9,6 +9,7 @@
 #include "inbox/web_headers.h"
 
 #include "base/assert.h"
+#include "base/crash.h"
 #include "base/list.h"
 #include "base/local_server.h"
 
@@ -111,6 +112,7 @@ static void call_ended(struct call *c, CURLcode code) {
     outbox_taken_fn *done = c->event.done;
     void *arg = c->event.arg;
     call_free(c);
+    if (how == TAKEN) crash_point("receive.handled");
     h->retry_floor_ms = (uint32_t)retry_after * 1000;
     done(arg, how, why);
     h->retry_floor_ms = 0;
