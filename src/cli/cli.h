@@ -13,6 +13,7 @@ struct command {
 int cli_serve(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_check(int argc, char **argv);
+int cli_receive(int argc, char **argv);
 int cli_parked(int argc, char **argv);
 int cli_parked_queue(int argc, char **argv); // with --queue
 int cli_register(int argc, char **argv);

@@ -34,6 +34,7 @@ static const struct command commands[] = {
     {"status", "look at a running server", cli_status},
     {"check", "verify a data directory, salvage a damaged one", cli_check},
     {"bench", "measure a server", cli_bench},
+    {"receive", "events from Kafka or AMQP into PostgreSQL, and to a handler", cli_receive},
     {"parked", "what gave up, and why: list, show, retry, drop", cli_parked},
     {"routes", NULL, run_routes},
 };

@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/crash.h"
 #include "base/io.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "bus/bus.h"
