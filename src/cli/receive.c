@@ -372,6 +372,14 @@ static int receive(struct receive *r) {
     return r->failed ? 1 : 0;
 }
 
+static const char about[] =
+    "Receives events from Kafka or AMQP into the inbox of a PostgreSQL database, and gives each to a handler:\n"
+    "  sql:SCHEMA.FUNCTION  f(event_id uuid, topic text, key text, payload bytea|text|jsonb|json, headers jsonb),\n"
+    "                       called in the transaction that removes the event\n"
+    "  https://…            a POST of the payload, with CloudEvents headers and Idempotency-Key; 2xx is done\n"
+    "  exec:COMMAND         a program: the payload on its standard input, and BARID_EVENT_ID, BARID_TOPIC, BARID_KEY,\n"
+    "                       BARID_ATTEMPT, BARID_PLACE, BARID_PUBLISHED_AT, BARID_HEADER_NAME; exit status 0 is done";
+
 int cli_receive(int argc, char **argv) {
     struct receive r = {0};
     enum config_read read = config_read(
