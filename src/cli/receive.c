@@ -382,9 +382,7 @@ static const char about[] =
 
 int cli_receive(int argc, char **argv) {
     struct receive r = {0};
-    enum config_read read = config_read(
-        &r.config, "receive", "Receives events from Kafka or AMQP into PostgreSQL, and gives each to a handler.",
-        settings, argc, argv);
+    enum config_read read = config_read(&r.config, "receive", about, settings, argc, argv);
     if (read != CONFIG_OK) return read == CONFIG_HELP ? 0 : EXIT_USAGE;
     crash_init();
     int code = read_settings(&r) ? receive(&r) : EXIT_USAGE;
