@@ -11,6 +11,8 @@ struct command {
 
 #define EXIT_USAGE 2 // the command line makes no sense
 int cli_serve(int argc, char **argv);
+int cli_relay(int argc, char **argv);
+int cli_migrate(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_receive(int argc, char **argv);

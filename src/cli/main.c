@@ -31,6 +31,8 @@ static const struct command commands[] = {
     {"vhost", "virtual hosts of the broker: list, add, delete", cli_vhost},
     {"permission", "what a broker's user may do: list, set, clear", cli_permission},
     {"definitions", "users, permissions, queues and all as a file: export, import", cli_definitions},
+    {"relay", "publish the outbox of a PostgreSQL database to Kafka or AMQP", cli_relay},
+    {"migrate", "bring the tables in a PostgreSQL database up to date", cli_migrate},
     {"status", "look at a running server", cli_status},
     {"check", "verify a data directory, salvage a damaged one", cli_check},
     {"bench", "measure a server", cli_bench},

@@ -5,6 +5,7 @@
 
 #include "database/database.h"
 
-extern const struct migration server_migrations[];
+extern const struct migration server_migrations[];          // SQLite
+extern const struct migration server_postgres_migrations[]; // PostgreSQL
 
 #endif

@@ -28,11 +28,10 @@ static inline struct outbox_table outbox_table_inbox(const char *consumer) { ret
 // An event that has spent its attempts: it steps aside, or its key waits until somebody has dealt with it.
 enum outbox_on_failure { ON_FAILURE_PARK, ON_FAILURE_BLOCK };
 
-// sql/sqlite/0001_outbox.sql, one file: {.number = 1, .name = "outbox", .file = &outbox_migrations[0]}.
+// sql/sqlite/0001_outbox.sql, sql/postgres/0001_outbox.sql: {.number = 1, .name = "outbox", .file =
+// &outbox_migrations[0]}.
 extern const struct embedded_file outbox_migrations[];
-// The same for PostgreSQL: sql/postgres/0001_outbox.sql; under it, the migrations of `barid relay` and `barid receive`.
-extern const struct embedded_file outbox_postgres_migrations[];
-extern const struct migration outbox_component[];
+extern const struct migration outbox_component[]; // all that `barid relay` and `barid receive` need on PostgreSQL
 
 struct outbox_options {
     struct loop *loop;

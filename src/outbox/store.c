@@ -6,7 +6,7 @@
 #include <string.h>
 
 const struct migration outbox_component[] = {
-    {.number = 1, .name = "outbox", .file = &outbox_postgres_migrations[0]},
+    {.number = 1, .name = "outbox", .file = &outbox_migrations[1]},
     {.number = 0},
 };
 
