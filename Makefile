@@ -9,7 +9,7 @@ SEEDS  ?= 1000
 JOBS   ?= $(shell nproc)
 
 .DEFAULT_GOAL := all
-.PHONY: all run test check nightly bench bench-brokers sim fmt fmt-check tidy demo install clean help deps
+.PHONY: all run test check nightly bench bench-brokers bench-outbox sim fmt fmt-check tidy demo install clean help deps
 
 all: deps $(BUILD)/build.ninja ## build build/barid (gcc, optimised, with debug information)
 	@ninja -C $(BUILD) -j $(JOBS) --quiet
@@ -49,6 +49,11 @@ bench-brokers: ## RabbitMQ and barid under the same loads, in turn: about an hou
 	@tools/deps.sh bench
 	@$(MAKE) --no-print-directory all
 	@bench/side_by_side.py
+
+bench-outbox: ## from PostgreSQL to Kafka and on: barid, Debezium, the ceilings; about an hour on a quiet machine
+	@tools/deps.sh bench
+	@$(MAKE) --no-print-directory all
+	@bench/outbox/run.py
 
 demo: all ## watch a text and a picture travel while the server is killed under them
 	@$(PYTHON) tools/demo.py

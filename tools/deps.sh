@@ -6,7 +6,7 @@
 # build, run   what it takes to compile and start barid
 # check        and the unit tests and the structure test
 # test         and everything `make test` uses: clang, sanitizers, a browser, …
-# bench        build, and what bench/side_by_side.py compares with: RabbitMQ's clients, and what its server needs
+# bench        build, and what the programs of bench/ compare with: RabbitMQ's clients, and what its server needs; PostgreSQL
 set -euo pipefail
 
 build=(gcc libc6-dev make meson ninja-build pkg-config python3
@@ -19,7 +19,7 @@ full=(clang libclang-rt-14-dev llvm clang-tidy clang-format
     amqp-tools postgresql postgresql-contrib pgbouncer python3-psycopg2 python3-confluent-kafka python3-venv python3-pip openssl iproute2 util-linux
     chromium chromium-driver python3-selenium)
 
-bench=(maven openjdk-17-jre-headless erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia
+bench=(maven openjdk-17-jre-headless postgresql python3-psycopg2 python3-confluent-kafka python3-requests erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia
     erlang-os-mon erlang-parsetools erlang-public-key erlang-runtime-tools erlang-ssl erlang-syntax-tools erlang-tools
     erlang-xmerl)
 
