@@ -58,7 +58,7 @@ static bool bind_queue(struct amqp_group *g) {
 static bool on_ready(void *role) {
     struct amqp_group *g = role;
     amqp_connection_state_t c = amqp_link_connection(g->link);
-    if (!amqp_link_exchange(g->link, &g->bus->settings) || !make_queue(g, g->queue, g->ordered) ||
+    if (!amqp_link_exchange(g->link, &g->bus->settings) || !make_queue(g, g->queue, true) ||
         !make_queue(g, g->parked, false) || !bind_queue(g))
         return false;
     amqp_basic_qos(c, AMQP_CHANNEL, 0, (uint16_t)g->window, 0);
