@@ -67,8 +67,13 @@ fmt-check: ## tell which C sources are not formatted
 tidy: all ## clang-tidy over src/
 	@run-clang-tidy -quiet -p $(BUILD) -j $(JOBS) '$(CURDIR)/src/.*\.c$$'
 
-install: all ## copy barid and its manual to /usr/local (DESTDIR and PREFIX as usual)
+install: all ## copy barid, libbarid and the manual to /usr/local (DESTDIR and PREFIX as usual)
 	install -Dm755 $(BUILD)/barid $(DESTDIR)$(PREFIX)/bin/barid
+	install -Dm644 include/barid.h $(DESTDIR)$(PREFIX)/include/barid.h
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib $(BUILD)/src/lib/libbarid.a
+	cp -d $(BUILD)/src/lib/libbarid.so $(BUILD)/src/lib/libbarid.so.0 $(BUILD)/src/lib/libbarid.so.0.*[0-9] $(DESTDIR)$(PREFIX)/lib/
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's|^prefix=.*|prefix=$(PREFIX)|; s|^libdir=.*|libdir=$${prefix}/lib|' $(BUILD)/meson-private/barid.pc > $(DESTDIR)$(PREFIX)/lib/pkgconfig/barid.pc
 	for page in $(wildcard docs/man/*.1); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $$page; done
 
 clean: ## remove all build directories

@@ -29,6 +29,7 @@ MAY_INCLUDE = {
     "http": {"base", "database", "bus", "datastore", "outbox", "chat"},
     "management": {"base", "wire", "journal", "engine", "access", "amqp", "database", "bus", "http"},
     "client": {"base"},
+    "lib": set(),
     "cli": {"base", "wire", "journal", "engine", "access", "amqp", "management", "database", "bus", "datastore", "outbox",
             "inbox", "chat", "http", "client"},
 }
@@ -40,7 +41,7 @@ LIBRARY_HOMES = {
     "microhttpd.h": r"management/(door|call)\.c",
     "libwebsockets.h": r"http/.*|client/.*",
     "sqlite3.h": r"database/sqlite\w*\.[ch]|database/\w+_test\.c|client/store\w*\.[ch]|client/\w+_test\.c",
-    "libpq-fe.h": r"database/postgres\w*\.[ch]|database/\w+_test\.c",
+    "libpq-fe.h": r"database/postgres\w*\.[ch]|database/\w+_test\.c|lib/.*",
     "librdkafka/rdkafka.h": r"bus/kafka\w*\.[ch]",
     "librdkafka/rdkafka_mock.h": r"bus/kafka\w*_test\.c",
     "amqp.h": r"bus/amqp\w*\.[ch]",

@@ -153,3 +153,35 @@ create function barid.publish(topic text, key text, payload text, headers jsonb 
 
 create function barid.publish(topic text, key text, payload jsonb, headers jsonb default null, event_id uuid default null)
     returns uuid language sql as $$ select barid.publish(topic, key, convert_to(payload::text, 'UTF8'), headers, event_id) $$;
+
+-- Stores what cannot be published, marked: nothing picks it up by itself, `barid parked` shows it with the error. What the
+-- table cannot hold of it is left out.
+create function barid.park(topic text, key text, payload bytea, headers jsonb, event_id uuid, error text)
+    returns uuid language plpgsql security definer set search_path = barid, pg_temp as $$
+declare
+    new_id uuid := coalesce(event_id, gen_random_uuid());
+begin
+    insert into barid.outbox (event_id, topic, key, payload, headers, attempts, state, error, parked_at)
+        values (new_id, coalesce(park.topic, ''), park.key, coalesce(park.payload, ''), park.headers, 1, 1,
+                coalesce(park.error, 'parked by the application'), clock_timestamp());
+    return new_id;
+end $$;
+
+-- barid.publish for who must not fail over an event: one that is not valid is parked, and `error` says why. Null: it will
+-- be published. Costs a subtransaction an event.
+create function barid.publish_or_park(topic text, key text, payload bytea, headers jsonb default null,
+        in_event_id uuid default null, out event_id uuid, out error text)
+    language plpgsql as $$
+begin
+    event_id := barid.publish(topic, key, payload, headers, in_event_id);
+exception when data_exception or integrity_constraint_violation or program_limit_exceeded then
+    error := sqlerrm;
+    event_id := barid.park(topic, key, payload, headers, in_event_id, sqlerrm);
+end $$;
+create function barid.publish_or_park(topic text, key text, payload text, headers jsonb default null,
+        in_event_id uuid default null, out event_id uuid, out error text)
+    language sql as $$ select * from barid.publish_or_park(topic, key, convert_to(payload, 'UTF8'), headers, in_event_id) $$;
+create function barid.publish_or_park(topic text, key text, payload jsonb, headers jsonb default null,
+        in_event_id uuid default null, out event_id uuid, out error text)
+    language sql
+    as $$ select * from barid.publish_or_park(topic, key, convert_to(payload::text, 'UTF8'), headers, in_event_id) $$;
