@@ -169,7 +169,7 @@ static enum err open_outbox(struct relay *r, struct error *e) {
 static enum err open_all(struct relay *r, struct error *e) {
     bool migrate = !config_switch(&r->config, "no-migrate");
     struct database_options d = {.url = config_text(&r->config, "database"), .connections = 2};
-    struct bus_options b = {.url = config_text(&r->config, "to")};
+    struct bus_options b = {.url = config_text(&r->config, "to"), .mandatory = true};
     enum err err = loop_new(&r->loop, e);
     if (!err) err = io_os_new(&r->io, ".", e);
     b.io = r->io;
