@@ -5,7 +5,7 @@
 //
 // Is it there? A confirmation, a delivery and an answered question say yes; a question that failed, and librdkafka when
 // it has lost every broker, say no. While the answer is no, we ask every two seconds.
-#include "bus/kafka.h"
+#include "bus/kafka_group.h"
 
 #include "base/assert.h"
 #include "base/io.h"
@@ -62,6 +62,8 @@ static void kafka_close(struct bus *bus) {
     uint64_t until_ns = io_monotonic_ns(k->io) + FLUSH_MS * UINT64_C(1000000);
     k->closing = true;
     loop_timer_stop(k->loop, &k->probe);
+    for (struct list_node *n; (n = list_first(&k->members));)
+        kafka_member_finish(LIST_ITEM(n, struct kafka_member, node), until_ns);
     if (k->together) kafka_producer_close(k->together, FLUSH_MS);
     finish_alone(k, until_ns);
     finish_retired(k);
@@ -73,17 +75,13 @@ static void kafka_close(struct bus *bus) {
 
 static struct engine *kafka_engine(struct bus *b) { return NULL; }
 
-static void kafka_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg) {}
-
-static enum err kafka_subscribe(struct bus *bus, const struct bus_subscribe_options *o, bus_deliver_fn *deliver,
-                                void *arg, struct bus_subscription **out, struct error *e) {
-    return error_set(e, ERR_UNSUPPORTED, "this bus publishes only");
-}
-
 static const struct bus_vtable vtable = {
     .close = kafka_close,
     .publish = kafka_publish,
     .subscribe = kafka_subscribe,
+    .unsubscribe = kafka_unsubscribe,
+    .settle = kafka_settle,
+    .assigned = kafka_assigned,
     .each_queue = kafka_each_queue,
     .reachable = kafka_reachable,
     .engine = kafka_engine,
@@ -104,6 +102,7 @@ enum err kafka_open(struct bus **out, struct loop *loop, const struct bus_option
     k->probe.fn = on_probe;
     list_init(&k->producers);
     list_init(&k->lonely);
+    list_init(&k->members);
     if (!kafka_producer_together(k, e)) {
         kafka_settings_release(&k->settings);
         free(k);

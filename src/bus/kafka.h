@@ -6,6 +6,7 @@
 //   kafka_wake.c       librdkafka's threads wake the loop
 //   kafka_producer.c   one producer of librdkafka, its life, its reports
 //   kafka_publish.c    an event becomes a record, a report becomes an answer
+//   kafka_group.h      and the files that it lists: subscriptions
 //   kafka_topics.c     is there such a topic? Make it
 #ifndef BARID_BUS_KAFKA_H
 #define BARID_BUS_KAFKA_H
@@ -113,6 +114,7 @@ struct kafka_topic {
 
 struct kafka_topic *kafka_topic_get(struct kafka_producer *p, const char *name, struct error *e); // NULL: too many
 void kafka_topic_wait(struct kafka_topic *t, struct kafka_held *h); // until it is known, or known not to be
+void kafka_topic_want(struct kafka *k, const char *name);           // make it when it is missing
 void kafka_topic_created(struct kafka_producer *p, rd_kafka_event_t *event);
 void kafka_topics_fail(struct kafka_producer *p, const char *why); // what waits for topics is answered ERR_UNAVAILABLE
 bool kafka_topics_free(struct kafka_producer *p);                  // true: it will destroy the instance later
@@ -125,7 +127,7 @@ struct kafka {
     struct loop *loop;
     struct io *io;
     struct kafka_settings settings;
-    struct list producers;
+    struct list producers, members;          // members: struct kafka_member
     struct kafka_producer *together, *alone; // NULL until needed
     struct list lonely;                      // struct kafka_held, for `alone`, one at a time
     struct kafka_held *sent_alone;

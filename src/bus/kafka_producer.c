@@ -25,7 +25,10 @@ struct destruction {
     rd_kafka_t *rk;
 };
 
-static void destroy(struct loop_work *w) { rd_kafka_destroy(LIST_ITEM(w, struct destruction, work)->rk); }
+static void destroy(struct loop_work *w) {
+    rd_kafka_destroy_flags(LIST_ITEM(w, struct destruction, work)->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
 static void destroyed(struct loop_work *w) { free(LIST_ITEM(w, struct destruction, work)); }
 
 void kafka_destroy(struct loop *loop, rd_kafka_t *rk) {

@@ -117,7 +117,7 @@ static void events_of_a_key_lie_in_one_partition_in_order(void **state) {
     read_records(r, topic_of(r, "keys"), got, 60);
     for (int i = 0; i < 60; i++) {
         int k = got[i].key[1] - '0';
-        assert_int_equal(atol(got[i].value), k + 3 * next[k]++); // NOLINT
+        assert_int_equal(strtol(got[i].value, NULL, 10), k + 3 * next[k]++);
         if (where[k] < 0) where[k] = got[i].partition;
         assert_int_equal(got[i].partition, where[k]);
     }

@@ -42,6 +42,10 @@ static void defaults(rd_kafka_conf_t *conf) {
                    // Back within two seconds of the broker's return; a frozen one is noticed after ten.
                    "reconnect.backoff.ms", "50", "reconnect.backoff.max.ms", "2000", "socket.timeout.ms", "10000",
                    "request.timeout.ms", "10000", NULL);
+    // Subscribing. A consumer that died is missed after six seconds; a new topic that a pattern wants is found in two.
+    kafka_conf_set(conf, "session.timeout.ms", "6000", "heartbeat.interval.ms", "1500",
+                   "topic.metadata.refresh.interval.ms", "2000", "fetch.error.backoff.ms", "100",
+                   "queued.max.messages.kbytes", "8192", NULL);
     // Publishing. A batch is what has gathered while the one before was under way, so waiting for more gains nothing
     // that is worth the wait. A record that is not confirmed in 30 seconds is answered as `away`: longer than an
     // election or a broker's restart takes, which librdkafka thus rides out by itself and in order; short enough that
@@ -63,8 +67,11 @@ void kafka_conf_set(rd_kafka_conf_t *conf, ...) {
     va_end(args);
 }
 
+// Of what librdkafka logs, offsets that had to be given up are news to an operator; of brokers that come and go we tell
+// ourselves, once.
 static void on_log(const rd_kafka_t *rk, int severity, const char *facility, const char *text) {
-    log_event(severity <= 2 ? LOG_WARN : LOG_DEBUG, "kafka_client", "facility", facility, "msg", text, NULL);
+    log_event(severity <= 2 || strcmp(facility, "OFFSET") == 0 ? LOG_WARN : LOG_DEBUG, "kafka_client", "facility",
+              facility, "msg", text, NULL);
 }
 
 static int hex_digit(char c) {

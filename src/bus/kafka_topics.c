@@ -16,6 +16,7 @@
 #define TOPICS_MAX   10000
 #define ASK_MS       5000
 #define AGAIN_MS     100 // a topic just made takes a moment to be known everywhere
+#define AWAY_MS      2000
 #define TRIES_ABSENT 3
 #define TRIES_MADE   50
 
@@ -85,6 +86,15 @@ void kafka_topic_wait(struct kafka_topic *t, struct kafka_held *h) {
     to_ask(t);
 }
 
+void kafka_topic_want(struct kafka *k, const char *name) {
+    struct error e;
+    struct kafka_producer *p = kafka_producer_together(k, &e);
+    struct kafka_topic *t = p ? kafka_topic_get(p, name, &e) : NULL;
+    if (!t || t->known) return;
+    t->create = true;
+    to_ask(t);
+}
+
 // ---- what comes of it
 
 static struct kafka_held *take_waiting(struct kafka_topic *t) {
@@ -128,7 +138,7 @@ static void create(struct kafka_topic *t) {
     rd_kafka_NewTopic_destroy(wanted);
 }
 
-static void ask_again(struct kafka_topic *t) { loop_timer_start(t->producer->bus->loop, &t->again, AGAIN_MS); }
+static void ask_again(struct kafka_topic *t, uint32_t ms) { loop_timer_start(t->producer->bus->loop, &t->again, ms); }
 
 void kafka_topic_created(struct kafka_producer *p, rd_kafka_event_t *event) {
     size_t n = 0;
@@ -155,7 +165,8 @@ static void decide(struct kafka_topic *t, rd_kafka_resp_err_t code) {
     }
     bool absent = kafka_err_no_topic(code), passes = kafka_err(code) == ERR_UNAVAILABLE;
     if (absent && t->create && !t->created) create(t);
-    else if (++t->tries < (t->created || passes ? TRIES_MADE : TRIES_ABSENT) && (absent || passes)) ask_again(t);
+    else if (++t->tries < (t->created || passes ? TRIES_MADE : TRIES_ABSENT) && (absent || passes))
+        ask_again(t, AGAIN_MS);
     else topic_fails_with(t, code, rd_kafka_err2str(code));
 }
 
@@ -184,12 +195,14 @@ static void asked(struct loop_work *w) {
         free(a);
         return;
     }
-    p->asking = NULL;
     if (a->err) {
         kafka_is_away(p->bus, rd_kafka_err2str(a->err));
         kafka_topics_fail(p, rd_kafka_err2str(a->err));
+        if (a->topic) ask_again(a->topic, AWAY_MS); // wanted by a subscription
+        p->asking = NULL;
     } else {
         kafka_is_there(p->bus);
+        p->asking = NULL;
         if (t) decide(t, a->topic_err);
     }
     free(a);
