@@ -1,8 +1,8 @@
 // barid parked: the events that gave up after their attempts; look at them, send them on again, drop them. With --queue
 // it is about a queue of the broker: parked_queue.c.
 //
-// Works on the data directory's database itself, also while a server runs on it: the server finds an event that was
-// sent on again at its next safety check, at most 30 seconds later, or when it starts.
+// Works on the database itself, also while others run on it. A server on a data directory finds an event that was sent
+// on again at its next safety check, at most 30 seconds later, or when it starts; on PostgreSQL a notice tells at once.
 #include "base/id.h"
 #include "base/loop.h"
 #include "base/time.h"
@@ -23,7 +23,8 @@ enum action { ACTION_LIST, ACTION_SHOW, ACTION_RETRY, ACTION_DROP };
 struct parked {
     struct db_unit unit; // first
     struct loop *loop;
-    const char *data;
+    const char *data, *database; // the latter: PostgreSQL
+    struct outbox_parked_choice choice;
     bool json;
     enum action action;
     int64_t *numbers;
@@ -43,6 +44,9 @@ static void print_json(const struct parked *p, const struct outbox_parked *e, co
         json_pack("{s:I,s:s,s:s,s:s,s:i,s:s,s:s,s:s}", "number", (json_int_t)e->id, "event_id", id, "topic", e->topic,
                   "key", e->key, "attempts", (int)e->attempts, "error", e->error, "stored_at", stored, "parked_at", at);
     if (!o) return;
+    if (p->database) json_object_set_new(o, "blocked", json_boolean(e->blocked));
+    if (e->consumer) json_object_set_new(o, "consumer", json_string(e->consumer));
+    if (e->place) json_object_set_new(o, "place", json_string(e->place));
     if (p->action == ACTION_SHOW) {
         json_t *text = json_stringn(e->payload, e->payload_length);
         json_object_set_new(o, "payload", text ? text : json_null()); // null: it is not UTF-8
@@ -55,10 +59,14 @@ static void print_json(const struct parked *p, const struct outbox_parked *e, co
 static void print_text(const struct parked *p, const struct outbox_parked *e, const char *id, const char *stored,
                        const char *at) {
     if (p->action == ACTION_LIST) {
-        printf("%6lld  %s  %-18s %-24s %u attempts: %s\n", (long long)e->id, at, e->topic, e->key, e->attempts,
-               e->error);
+        printf("%6lld  %s  %s%s%-18s %-24s %u attempts: %s%s\n", (long long)e->id, at, e->consumer ? e->consumer : "",
+               e->consumer ? "  " : "", e->topic, e->key, e->attempts, e->error,
+               e->blocked ? " (its key waits for it)" : "");
         return;
     }
+    if (e->consumer) printf("consumer  %s\n", e->consumer);
+    if (e->place) printf("from      %s\n", e->place);
+    if (e->blocked) puts("blocked   its key waits for it");
     printf("number    %lld\nevent     %s\ntopic     %s\nkey       %s\nstored    %s\nparked    %s\nattempts  %u\n"
            "error     %s\npayload   %zu bytes\n",
            (long long)e->id, id, e->topic, e->key, stored, at, e->attempts, e->error, e->payload_length);
@@ -82,9 +90,10 @@ static void print_one(void *arg, const struct outbox_parked *e) {
 
 static enum err run(struct db *db, struct db_unit *u) {
     struct parked *p = (struct parked *)u;
+    struct outbox_parked_choice which = p->choice;
     enum err err = ERR_OK;
     if (p->action == ACTION_LIST || p->action == ACTION_SHOW) {
-        struct outbox_parked_choice which = {.id = p->action == ACTION_SHOW ? p->numbers[0] : 0};
+        which.id = p->action == ACTION_SHOW ? p->numbers[0] : 0;
         err = outbox_parked_each(db, &which, print_one, p);
         if (!err && p->action == ACTION_SHOW && !p->found)
             err =
@@ -92,7 +101,7 @@ static enum err run(struct db *db, struct db_unit *u) {
         return err;
     }
     for (size_t i = 0; !err && i < p->count; i++) {
-        struct outbox_parked_choice which = {.id = p->numbers[i]};
+        which.id = p->numbers[i];
         err = p->action == ACTION_RETRY ? outbox_parked_retry(db, &which) : outbox_parked_drop(db, &which);
     }
     return err;
@@ -119,7 +128,8 @@ static enum err work(struct parked *p, struct error *e) {
     enum err err = loop_new(&p->loop, e);
     if (err) return err;
     struct database *d = NULL;
-    err = database_open(&d, p->loop, &(struct database_options){.url = path}, NULL, e);
+    struct database_options options = {.url = p->database ? p->database : path, .connections = 1};
+    err = database_open(&d, p->loop, &options, NULL, e);
     if (!err) {
         p->unit = (struct db_unit){.run = run, .done = done, .frees_space = true};
         p->unit.read_only = p->action == ACTION_LIST || p->action == ACTION_SHOW;
@@ -143,6 +153,19 @@ static bool parse_action(struct parked *p, const char *word) {
         return true;
     }
     return false;
+}
+
+static bool is_action(const char *word) {
+    struct parked scratch;
+    return parse_action(&scratch, word);
+}
+
+// --inbox, --inbox=CONSUMER, --inbox CONSUMER
+static void parse_inbox(struct parked *p, const char *value, int argc, char **argv) {
+    p->choice.inbox = true;
+    p->choice.consumer = value;
+    if (value || optind >= argc || is_action(argv[optind]) || strchr("-0123456789", argv[optind][0])) return;
+    p->choice.consumer = argv[optind++];
 }
 
 static bool parse_number(struct parked *p, const char *word) {
@@ -170,20 +193,34 @@ static bool parse_words(struct parked *p, int argc, char **argv) {
 }
 
 static bool parse(struct parked *p, int argc, char **argv) {
-    static const struct option options[] = {{"data", required_argument, NULL, 'd'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    const char *from_environment = getenv("BARID_DATA");
-    p->data = from_environment && *from_environment ? from_environment : "data";
+    static const struct option options[] = {
+        {"data", required_argument, NULL, 'd'},  {"database", required_argument, NULL, 'b'},
+        {"inbox", optional_argument, NULL, 'i'}, {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},        {0}};
+    const char *data = getenv("BARID_DATA"), *database = getenv("BARID_DATABASE");
+    p->data = data && *data ? data : "data";
+    if (database && *database && !(data && *data)) p->database = database;
     optind = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case 'd': p->data = optarg; break;
+        case 'd':
+            p->data = optarg;
+            p->database = NULL;
+            break;
+        case 'b': p->database = optarg; break;
+        case 'i': parse_inbox(p, optarg, argc, argv); break;
         case 'j': p->json = true; break;
         case 'h': fputs(parked_help, stdout); exit(0);
         default: return false;
         }
+    }
+    if (p->database && database_kind(p->database) != DATABASE_POSTGRES) {
+        fprintf(stderr, "barid parked: --database is a postgresql:// URL; --data names a server's data directory\n");
+        return false;
+    }
+    if (p->choice.inbox && !p->database) {
+        fprintf(stderr, "barid parked: --inbox needs --database postgresql://…\n");
+        return false;
     }
     return parse_words(p, argc - optind, argv + optind);
 }

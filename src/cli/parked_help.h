@@ -26,6 +26,12 @@ static const char parked_help[] =
     "barid parked drop NUMBER…     --data DIR   deletes it for good\n"
     "\n"
     "  --data DIR           the server's data directory; also BARID_DATA; default ./data\n"
-    "A running server takes a retried event up within 30 seconds.\n";
+    "A running server takes a retried event up within 30 seconds.\n"
+    "\n"
+    "Of an outbox or an inbox in PostgreSQL (`barid relay`, `barid receive`): the same words, and\n"
+    "\n"
+    "  --database URL       postgresql://…; also BARID_DATABASE\n"
+    "  --inbox [CONSUMER]   what a consumer's handler did not take, of all consumers or of one; otherwise the outbox\n"
+    "A retried event is taken up at once. With --on-failure block its key waits until it is retried or dropped.\n";
 
 #endif
