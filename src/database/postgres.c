@@ -25,7 +25,7 @@ static enum err postgres_open(const struct database_options *o, enum db_role rol
     if (!db) return error_set(e, ERR_NOMEM, "no memory for the database");
     db->base.driver = &postgres_driver;
     db->role = role;
-    enum err err = postgres_connect(o->url, true, &db->conn, &db->pooled, e);
+    enum err err = postgres_connect(o->url, true, &db->conn, &db->session, e);
     if (err) {
         free(db);
         return err;

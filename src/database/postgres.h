@@ -46,11 +46,16 @@ struct postgres_request {
     uint64_t prepares; // the name that the server knows once this has succeeded; 0: it is no preparation
 };
 
+struct postgres_session {
+    bool pooled;     // settings and prepared statements do not survive the transaction: somebody stands between
+    int patience_ms; // longer than the server lets a statement take
+};
+
 struct postgres_db {
     struct db base;
     PGconn *conn;
     enum db_role role;
-    bool pooled;         // settings and prepared statements do not survive the transaction: somebody stands between
+    struct postgres_session session;
     bool unnamed;        // statements are parsed every time
     unsigned generation; // of the statements' names
     bool begun;          // inside a transaction, as far as the unit knows
@@ -72,7 +77,8 @@ extern const struct db_driver postgres_driver;
 // postgres_connect.c
 // Connects, and makes the session ours: search path, time limits. `pipeline`: in pipeline mode, not blocking; otherwise
 // as libpq gives it.
-enum err postgres_connect(const char *url, bool pipeline, PGconn **out, bool *pooled, struct error *e);
+enum err postgres_connect(const char *url, bool pipeline, PGconn **out, struct postgres_session *session,
+                          struct error *e);
 // A statement without parameters on a connection that is not in pipeline mode, waited for so long at most. The result
 // has succeeded; NULL: something failed, PQerrorMessage knows what.
 PGresult *postgres_query(PGconn *conn, const char *text, int patience_ms);

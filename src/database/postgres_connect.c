@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "database/postgres_health.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@
 #define OPTIONS_MAX    2048
 #define PARAMETERS     64
 #define FIRST_QUERY_MS 10000
+#define STATEMENT_MS   "30000"
+#define SLACK_MS       10000
 
 // Seconds and milliseconds. A dead peer is noticed in some 20 s, a statement ends after 30.
 static const struct {
@@ -30,7 +33,8 @@ static const struct {
     {"fallback_application_name", "barid"},
 };
 #define OUR_OPTIONS                                                                                                    \
-    "-c barid.session=1 -c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000"
+    "-c barid.session=1 -c statement_timeout=" STATEMENT_MS                                                            \
+    " -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000"
 
 struct parameters {
     const char *keys[PARAMETERS], *values[PARAMETERS];
@@ -115,16 +119,25 @@ bool postgres_ask(PGconn *conn, const char *text, int patience_ms) {
     return r != NULL;
 }
 
+// The server's limit for a statement, and some time for it to say so; 0: no limit.
+static int patience(const char *statement_ms) {
+    long limit = strtol(statement_ms, NULL, 10);
+    if (limit <= 0 || limit > INT_MAX - SLACK_MS) return INT_MAX;
+    return (int)limit + SLACK_MS;
+}
+
 // One row when the start-up options came through; the search path is then set for good.
-static enum err make_ours(PGconn *conn, bool pipeline, bool *pooled, struct error *e) {
+static enum err make_ours(PGconn *conn, bool pipeline, struct postgres_session *session, struct error *e) {
     PQsetNoticeReceiver(conn, ignore_notice, NULL);
     PGresult *r = postgres_query(conn,
                                  "select set_config('search_path', 'barid' || coalesce(', ' || "
-                                 "nullif(current_setting('search_path'), ''), ''), false) "
+                                 "nullif(current_setting('search_path'), ''), ''), false), "
+                                 "(select setting from pg_settings where name = 'statement_timeout') "
                                  "where current_setting('barid.session', true) = '1'",
                                  FIRST_QUERY_MS);
     if (!r) return postgres_lost(conn, "beginning a session", e);
-    *pooled = PQntuples(r) == 0;
+    session->pooled = PQntuples(r) == 0;
+    session->patience_ms = patience(session->pooled ? STATEMENT_MS : PQgetvalue(r, 0, 1));
     PQclear(r);
     if (pipeline && (!PQenterPipelineMode(conn) || PQsetnonblocking(conn, 1)))
         return postgres_lost(conn, "beginning a session", e);
@@ -140,7 +153,8 @@ static enum err wrong_url(char *said, struct error *e) {
     return ERR_INVALID;
 }
 
-enum err postgres_connect(const char *url, bool pipeline, PGconn **out, bool *pooled, struct error *e) {
+enum err postgres_connect(const char *url, bool pipeline, PGconn **out, struct postgres_session *session,
+                          struct error *e) {
     char *wrong = NULL;
     PQconninfoOption *given = PQconninfoParse(url, &wrong);
     if (!given) return wrong_url(wrong, e);
@@ -150,7 +164,7 @@ enum err postgres_connect(const char *url, bool pipeline, PGconn **out, bool *po
         conn = connect_once(given, false);
     }
     PQconninfoFree(given);
-    enum err err = PQstatus(conn) == CONNECTION_OK ? make_ours(conn, pipeline, pooled, e) : refused(conn, e);
+    enum err err = PQstatus(conn) == CONNECTION_OK ? make_ours(conn, pipeline, session, e) : refused(conn, e);
     if (err) {
         PQfinish(conn);
         return err;

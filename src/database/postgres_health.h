@@ -1,5 +1,5 @@
-// Whether connections to the server can be made: what the lanes and the listener know of it together, so that one log
-// record tells of an outage, and one of its end, and a server that comes back is not run over.
+// Whether connections to the server can be made: what the lanes and the keeper (postgres_listen.c) know of it together.
+// The first who cannot connect says so; from then on the keeper alone tries, and everybody else fails at once.
 #ifndef BARID_DATABASE_POSTGRES_HEALTH_H
 #define BARID_DATABASE_POSTGRES_HEALTH_H
 
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct postgres_health {
+    int wake_fd;           // an eventfd of the keeper's
     pthread_mutex_t mutex; // guards what follows
     bool away;
     uint64_t next_try_ms, wait_ms;
@@ -17,10 +18,10 @@ struct postgres_health {
 
 void postgres_health_init(struct postgres_health *h);
 void postgres_health_release(struct postgres_health *h);
-// May the caller try to connect? While the server is away, one at a time, ever more seldom. Else how long to wait.
-bool postgres_health_may_try(struct postgres_health *h, uint64_t *wait_ms);
+void postgres_health_wake(struct postgres_health *h);
 bool postgres_health_is_away(struct postgres_health *h);
-// What became of the try.
+uint64_t postgres_health_wait_ms(struct postgres_health *h); // until the keeper's next try; 0: now
+// What became of a try.
 void postgres_health_failed(struct postgres_health *h, const struct error *e);
 void postgres_health_connected(struct postgres_health *h);
 

@@ -1,4 +1,5 @@
-// The listening connection: kept up by itself, on a thread of its own.
+// The keeper: a thread that connects again when the server was away, and keeps the connection that listens, once
+// somebody does.
 //
 //   connect ──> LISTEN … ──> a probe through another connection ──> ARRIVE, or after 2 s LOST (a pooler swallows it)
 //      ^                                                              │ every 30 s a probe of the connection itself
@@ -20,21 +21,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include <uv.h>
 
 #define PROBE_WAIT_MS  2000
 #define PROBE_EVERY_MS 30000
 #define PROBE_AGAIN_MS 2000
-#define ASK_MS         10000
+#define ASK_MS         5000
 
 struct postgres_listener {
     char *url;
     struct postgres_health *health;
     struct postgres_notices *notices;
     pthread_t thread;
-    int wake_fd;
     _Atomic bool stop;
     _Atomic enum database_notices state;
 
@@ -112,10 +111,10 @@ static void name_probe(struct postgres_listener *l) {
 // Through an ordinary connection, as the notices that matter come.
 static bool probe_from_outside(struct postgres_listener *l) {
     PGconn *conn;
-    bool pooled;
+    struct postgres_session session;
     char text[128];
     struct error e = {0};
-    if (postgres_connect(l->url, false, &conn, &pooled, &e)) return false;
+    if (postgres_connect(l->url, false, &conn, &session, &e)) return false;
     snprintf(text, sizeof text, "notify %s", l->probe);
     bool sent = postgres_ask(conn, text, ASK_MS);
     PQfinish(conn);
@@ -136,15 +135,21 @@ static bool probe(struct postgres_listener *l) {
     return true;
 }
 
+// True as well when nobody listens: then it was only to see whether the server is back.
 static bool connect_listener(struct postgres_listener *l) {
     struct error e = {0};
-    bool pooled;
-    if (postgres_connect(l->url, false, &l->conn, &pooled, &e)) {
+    struct postgres_session session;
+    if (postgres_connect(l->url, false, &l->conn, &session, &e)) {
         l->conn = NULL;
         postgres_health_failed(l->health, &e);
         return false;
     }
     postgres_health_connected(l->health);
+    if (!postgres_notices_are_wanted(l->notices)) {
+        PQfinish(l->conn);
+        l->conn = NULL;
+        return true;
+    }
     name_probe(l);
     return tell(l, "listen", l->probe) && tell_changes(l) && probe(l);
 }
@@ -164,10 +169,10 @@ static void drain(int fd) {
 
 // For something to read, for a wake, or for so long. False: the connection is lost.
 static bool wait_for(struct postgres_listener *l, int ms) {
-    struct pollfd p[2] = {{.fd = l->wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+    struct pollfd p[2] = {{.fd = l->health->wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
     if (l->conn) p[1].fd = PQsocket(l->conn);
     if (poll(p, 2, ms) <= 0) return true;
-    if (p[0].revents) drain(l->wake_fd);
+    if (p[0].revents) drain(l->health->wake_fd);
     if (!p[1].revents) return true;
     if (!PQconsumeInput(l->conn) || PQstatus(l->conn) == CONNECTION_BAD) return false;
     take_notices(l);
@@ -190,16 +195,19 @@ static bool turn(struct postgres_listener *l) {
     return l->probing || left_ms(l->next_probe_ms) || probe(l);
 }
 
+static bool turn_unconnected(struct postgres_listener *l) {
+    bool away = postgres_health_is_away(l->health);
+    if (!away && !postgres_notices_are_wanted(l->notices)) return wait_for(l, -1);
+    uint64_t wait = postgres_health_wait_ms(l->health);
+    return wait ? wait_for(l, (int)wait) : connect_listener(l);
+}
+
 static void *listener_main(void *arg) {
     struct postgres_listener *l = arg;
-    uint64_t wait = 0;
     while (!l->stop) {
-        bool well = true;
-        if (l->conn) well = turn(l);
-        else if (postgres_health_may_try(l->health, &wait)) well = connect_listener(l);
-        else wait_for(l, (int)wait);
-        if (!well && l->conn) disconnect(l);
-        if (!well && !l->stop) wait_for(l, 20 + (int)postgres_jitter(80));
+        if (l->conn ? turn(l) : turn_unconnected(l)) continue;
+        if (l->conn) disconnect(l);
+        if (!l->stop) wait_for(l, 20 + (int)postgres_jitter(80));
     }
     if (l->conn) disconnect(l);
     return NULL;
@@ -213,26 +221,19 @@ struct postgres_listener *postgres_listener_new(struct loop *loop, const char *u
     l->url = strdup(url);
     l->health = health;
     l->state = NOTICES_AWAY;
-    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!l->url || l->wake_fd < 0) die("no memory for notices");
+    if (!l->url) die("no memory for notices");
     l->notices = postgres_notices_new(loop);
     if (pthread_create(&l->thread, NULL, listener_main, l)) die("no thread for the database");
     pthread_setname_np(l->thread, "barid-pg-listen");
     return l;
 }
 
-static void wake(struct postgres_listener *l) {
-    uint64_t one = 1;
-    ASSERT(write(l->wake_fd, &one, sizeof one) == sizeof one || errno == EAGAIN);
-}
-
 void postgres_listener_free(struct postgres_listener *l) {
     if (!l) return;
     l->stop = true;
-    wake(l);
+    postgres_health_wake(l->health);
     pthread_join(l->thread, NULL);
     postgres_notices_free(l->notices);
-    close(l->wake_fd);
     free(l->url);
     free(l);
 }
@@ -240,13 +241,13 @@ void postgres_listener_free(struct postgres_listener *l) {
 enum err postgres_listener_add(struct postgres_listener *l, const char *channel, database_notice_fn *fn, void *arg,
                                struct error *e) {
     enum err err = postgres_notices_add(l->notices, channel, fn, arg, e);
-    if (!err) wake(l);
+    if (!err) postgres_health_wake(l->health);
     return err;
 }
 
 void postgres_listener_remove(struct postgres_listener *l, const char *channel, database_notice_fn *fn, void *arg) {
     postgres_notices_remove(l->notices, channel, fn, arg);
-    wake(l);
+    postgres_health_wake(l->health);
 }
 
 enum database_notices postgres_listener_state(struct postgres_listener *l) { return l->state; }

@@ -1,4 +1,4 @@
-// Notices: one connection that listens, on a thread of its own. See postgres_listen.c.
+// The keeper: finds a server that was away, and listens to notices, on a thread of its own. See postgres_listen.c.
 #ifndef BARID_DATABASE_POSTGRES_LISTEN_H
 #define BARID_DATABASE_POSTGRES_LISTEN_H
 

@@ -232,6 +232,14 @@ void postgres_notices_remove(struct postgres_notices *n, const char *channel, da
 
 // ---- the listener's side
 
+bool postgres_notices_are_wanted(struct postgres_notices *n) {
+    pthread_mutex_lock(&n->mutex);
+    struct channel *c = n->channels;
+    while (c && !c->listeners) c = c->next;
+    pthread_mutex_unlock(&n->mutex);
+    return c != NULL;
+}
+
 bool postgres_notices_next_change(struct postgres_notices *n, char name[CHANNEL_NAME_MAX + 1], bool *listen) {
     pthread_mutex_lock(&n->mutex);
     struct channel *c = n->channels;

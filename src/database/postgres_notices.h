@@ -17,7 +17,9 @@ enum err postgres_notices_add(struct postgres_notices *n, const char *channel, d
                               struct error *e);
 void postgres_notices_remove(struct postgres_notices *n, const char *channel, database_notice_fn *fn, void *arg);
 
-// On the listener's thread. A channel that the server has to be told of: to listen, or no more. False: none.
+// On the listener's thread. Does anybody listen?
+bool postgres_notices_are_wanted(struct postgres_notices *n);
+// A channel that the server has to be told of: to listen, or no more. False: none.
 bool postgres_notices_next_change(struct postgres_notices *n, char name[CHANNEL_NAME_MAX + 1], bool *listen);
 // It has been told: who listens hears NULL.
 void postgres_notices_changed(struct postgres_notices *n, const char *name, bool listens);

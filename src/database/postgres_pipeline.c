@@ -15,8 +15,6 @@
 #include <poll.h>
 #include <string.h>
 
-#define PATIENCE_MS 45000 // longer than the time limit the server keeps for a statement (postgres_connect.c)
-
 static enum err note(struct postgres_db *db, enum postgres_fate fate, const struct error *e) {
     if (db->failed.code) return db->failed.code;
     db->failed = *e;
@@ -54,7 +52,7 @@ bool postgres_begin_unsent(struct postgres_db *db) {
     if (!postgres_ask_plain(db, writes ? "begin isolation level read committed read write"
                                        : "begin isolation level repeatable read read only"))
         return false;
-    if (!db->pooled) return true;
+    if (!db->session.pooled) return true;
     return postgres_ask_plain(
         db, "select set_config('search_path', 'barid' || coalesce(', ' || nullif(current_setting('search_path'),"
             " ''), ''), true), set_config('statement_timeout', '30s', true)");
@@ -124,7 +122,7 @@ static void answer(struct postgres_db *db, const struct postgres_request *q, PGr
 }
 
 static enum err read_answers(struct postgres_db *db, PGresult **last) {
-    uint64_t until = postgres_now_ms() + PATIENCE_MS;
+    uint64_t until = postgres_now_ms() + (uint64_t)db->session.patience_ms;
     unsigned at = 0;
     for (;;) {
         while (PQisBusy(db->conn))

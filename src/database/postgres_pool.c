@@ -1,7 +1,8 @@
 // The lanes: which connection runs which unit, and what happens when it fails for a reason that passes.
 //
 // A lane connects when it has something to do, and again when its connection was lost; a unit whose commit had not been
-// sent then runs again. While the server is away units fail at once: only now and then one of them tries to connect.
+// sent then runs again. While the server is away units fail at once; the keeper (postgres_listen.c) finds out when it
+// is back.
 #include "database/postgres_pool.h"
 
 #include "base/assert.h"
@@ -50,7 +51,7 @@ struct postgres_pool {
     unsigned writers, readers;
     struct lane *lanes; // the writers, then the readers
     struct postgres_health health;
-    struct postgres_listener *listener; // once somebody listens
+    struct postgres_listener *listener;
 
     pthread_mutex_t mutex; // guards what follows, and the lanes' queues
     struct unit_list finished;
@@ -64,11 +65,11 @@ static enum err connect_lane(struct lane *l, struct error *e) {
     struct postgres_pool *p = l->pool;
     struct db *db = NULL;
     if (l->db) return ERR_OK;
-    if (!postgres_health_may_try(&p->health, NULL)) return error_set(e, ERR_UNAVAILABLE, "PostgreSQL is not reachable");
+    if (postgres_health_is_away(&p->health)) return error_set(e, ERR_UNAVAILABLE, "PostgreSQL is not reachable");
     enum err err = postgres_driver.open(&p->options, l->role, false, &db, e);
     if (err) {
         postgres_health_failed(&p->health, e);
-        return error_set(e, ERR_UNAVAILABLE, "%s", e->text);
+        return e->code = ERR_UNAVAILABLE; // whatever the reason, it is nothing the unit could help
     }
     postgres_health_connected(&p->health);
     l->db = (struct postgres_db *)db;
@@ -227,6 +228,7 @@ struct postgres_pool *postgres_pool_new(struct loop *loop, const struct database
     list_init(&p->finished);
     postgres_health_init(&p->health);
     pthread_mutex_init(&p->mutex, NULL);
+    p->listener = postgres_listener_new(loop, p->url, &p->health);
     for (unsigned i = 0; i < p->writers + p->readers; i++) start_lane(p, i, first);
     for (unsigned i = 0; i < p->writers + p->readers; i++) {
         if (pthread_create(&p->lanes[i].thread, NULL, lane_main, &p->lanes[i])) die("no thread for the database");
@@ -267,25 +269,24 @@ void postgres_pool_stats(struct postgres_pool *p, struct database_stats *out) {
 
 enum err postgres_pool_listen(struct postgres_pool *p, const char *channel, database_notice_fn *fn, void *arg,
                               struct error *e) {
-    if (!p->listener) p->listener = postgres_listener_new(p->loop, p->url, &p->health);
     return postgres_listener_add(p->listener, channel, fn, arg, e);
 }
 
 void postgres_pool_unlisten(struct postgres_pool *p, const char *channel, database_notice_fn *fn, void *arg) {
-    if (p->listener) postgres_listener_remove(p->listener, channel, fn, arg);
+    postgres_listener_remove(p->listener, channel, fn, arg);
 }
 
 enum database_notices postgres_pool_notices(const struct postgres_pool *p) {
-    return p->listener ? postgres_listener_state(p->listener) : NOTICES_AWAY;
+    return postgres_listener_state(p->listener);
 }
 
 void postgres_pool_free(struct postgres_pool *p) {
-    postgres_listener_free(p->listener);
     pthread_mutex_lock(&p->mutex);
     p->stop = true;
     for (unsigned i = 0; i < p->writers + p->readers; i++) pthread_cond_signal(&p->lanes[i].wake);
     pthread_mutex_unlock(&p->mutex);
     for (unsigned i = 0; i < p->writers + p->readers; i++) pthread_join(p->lanes[i].thread, NULL);
+    postgres_listener_free(p->listener);
     bool on_its_way = p->posting;
     deliver(p);
     p->relay->pool = NULL;
