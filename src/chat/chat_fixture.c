@@ -605,7 +605,7 @@ static void query_done(struct db_unit *u, enum err err) {
 }
 
 // Statements stay known to their connection, so each text keeps its struct for good.
-static struct query *query_of(struct fixture *f, const char *sql) {
+static struct query *query_of(struct fixture *f, const char *sql, bool read_only) {
     static struct query *known[64];
     size_t i = 0;
     while (i < 64 && known[i] != NULL && strcmp(known[i]->sql.text, sql) != 0) i++;
@@ -616,7 +616,7 @@ static struct query *query_of(struct fixture *f, const char *sql) {
         known[i]->sql.text = strdup(sql);
     }
     struct query *q = known[i];
-    q->unit = (struct db_unit){.run = query_run, .done = query_done};
+    q->unit = (struct db_unit){.run = query_run, .done = query_done, .read_only = read_only};
     q->call = (struct call){.f = f};
     q->value = 0;
     assert_int_equal(database_submit(f->database, &q->unit), ERR_OK);
@@ -625,8 +625,8 @@ static struct query *query_of(struct fixture *f, const char *sql) {
     return q;
 }
 
-int64_t count(struct fixture *f, const char *sql) { return query_of(f, sql)->value; }
-void execute(struct fixture *f, const char *sql) { (void)query_of(f, sql); }
+int64_t count(struct fixture *f, const char *sql) { return query_of(f, sql, true)->value; }
+void execute(struct fixture *f, const char *sql) { (void)query_of(f, sql, false); }
 
 static size_t count_files(const char *dir, int depth) {
     DIR *d = opendir(dir);

@@ -25,7 +25,7 @@ struct removals {
 struct removal_op {
     struct op op;
     uint8_t hash[CHAT_HASH];
-    bool wanted;
+    bool wanted, removed;
 };
 
 static void next(struct removals *r);
@@ -50,11 +50,13 @@ static enum err check_run(struct db *db, struct db_unit *u) {
     static struct db_sql find = {.text = "select 1 from media where hash = ?1 and refs > 0"};
     static struct db_sql forget = {.text = "delete from media where hash = ?1"};
     struct removal_op *op = (struct removal_op *)u;
-    enum err err = ERR_OK;
+    enum err err = datastore_remove_in(op->op.chat->o.datastore, db, op->hash, &op->removed);
+    if (err != ERR_OK) return err;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_blob(s, 1, op->hash, sizeof op->hash);
     op->wanted = row(s, &err);
-    if (err != ERR_OK || op->wanted) return err;
+    if (op->wanted) return ERR_CONFLICT; // what datastore_remove_in did is taken back
+    if (err != ERR_OK) return err;
     s = db_prepare(db, &forget);
     db_bind_blob(s, 1, op->hash, sizeof op->hash);
     return db_run(s);
@@ -77,7 +79,8 @@ static void check_answer(struct op *base, enum err err) {
         return;
     }
     crash_point("delete.before");
-    datastore_remove(c->o.datastore, op->hash, removed, c);
+    if (op->removed) removed(c, ERR_OK);
+    else datastore_remove(c->o.datastore, op->hash, removed, c);
 }
 
 static void next(struct removals *r) {

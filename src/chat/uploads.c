@@ -186,10 +186,12 @@ static enum err ticket_run(struct db *db, struct db_unit *unit) {
     static struct db_sql refer = {.text = "insert into media (hash, bytes, refs) values (?1, ?2, 1) "
                                           "on conflict (hash) do update set refs = media.refs + 1"};
     struct ticket_op *op = (struct ticket_op *)unit;
+    enum err err = datastore_own(op->op.chat->o.datastore, db, op->hash);
+    if (err != ERR_OK) return err;
     struct db_stmt *s = db_prepare(db, &refer);
     db_bind_blob(s, 1, op->hash, sizeof op->hash);
     db_bind_int(s, 2, (int64_t)op->bytes);
-    enum err err = db_run(s);
+    err = db_run(s);
     if (err == ERR_OK) err = ticket_insert(db, op);
     if (err == ERR_OK) err = RUN(db, &hold, op->uid, (int64_t)op->bytes, (int64_t)op->quota);
     if (err == ERR_OK && db_changes(db) == 0)

@@ -167,6 +167,11 @@ void config_release(struct config *c) {
 
 // ---- values ---------------------------------------------------------------------------------------------
 
+bool config_given(const struct config *c, const char *name) {
+    size_t i = find(c, name, strlen(name));
+    return c->values[i] != NULL && c->values[i] != c->settings[i].standard;
+}
+
 const char *config_text(const struct config *c, const char *name) { return c->values[find(c, name, strlen(name))]; }
 
 bool config_switch(const struct config *c, const char *name) {

@@ -31,6 +31,7 @@ enum config_read config_read(struct config *c, const char *command, const char *
 void config_release(struct config *c);
 
 const char *config_text(const struct config *c, const char *name); // NULL: not set
+bool config_given(const struct config *c, const char *name);       // somebody said so; it is not what it is by itself
 bool config_switch(const struct config *c, const char *name);
 // "256M", "1G", "4096": false after telling that it makes no sense.
 bool config_bytes(const struct config *c, const char *name, uint64_t *out);

@@ -8,7 +8,6 @@
 //     manage   http://127.0.0.1:15672
 //     data     ./data
 //   ready
-#include "amqp/claims.h"
 #include "base/assert.h"
 #include "base/crash.h"
 #include "base/io.h"
@@ -19,7 +18,7 @@
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/serve_broker.h"
-#include "cli/server_database.h"
+#include "cli/serve_parts.h"
 #include "database/database.h"
 #include "datastore/datastore.h"
 #include "http/http.h"
@@ -33,13 +32,15 @@
 #include <sys/resource.h>
 #include <uv.h>
 
-#define BUS_LOW_WATER_MAX (UINT64_C(64) << 20)
-#define DRAIN_MS          5000
-#define FILES_BESIDE      1024 // open files besides connections
-#define PATH_TEXT         4096
+#define DRAIN_MS     5000
+#define FILES_BESIDE 1024 // open files besides connections
 
 static const struct setting settings[] = {
-    {"data", "DIR", "./data", "where everything is kept"},
+    {"data", "DIR", "./data", "where everything is kept that has no other place"},
+    {"database", "URL", "sqlite", "sqlite: below --data; postgresql://USER@HOST/NAME: for any number of servers"},
+    {"bus", "URL", "embedded",
+     "embedded: below --data, with the message broker; kafka://HOST:PORT or amqp://…: one that is there already"},
+    {"data-store", "KIND", "files", "of media: files, below --data; postgresql, in --database"},
     {"http", "ADDR:PORT", "127.0.0.1:8080", "HTTP and WebSocket; port 0 picks a free one"},
     {"amqp", "ADDR:PORT", "127.0.0.1:5672", "AMQP 0-9-1; off: none; port 0 picks a free one"},
     {"amqps", "ADDR:PORT", "off", "AMQP 0-9-1 over TLS, usually port 5671, with --tls-cert and --tls-key"},
@@ -80,12 +81,7 @@ struct server {
     uint64_t max_connections, rate, rate_unauthenticated, ping_interval, slow_link, sweep_every;
 
     struct loop *loop;
-    struct io *io;
-    int lock_fd;
-    struct database *database;
-    struct datastore *datastore;
-    struct claims *claims;
-    struct bus *bus;
+    struct serve_parts parts;
     struct chat *chat;
     struct http *http;
     struct serve_broker broker;
@@ -117,7 +113,8 @@ static bool read_settings(struct server *s) {
            config_number(c, "rate-unauthenticated", 100000000, &s->rate_unauthenticated) &&
            config_number(c, "ping-interval-ms", 3600000, &s->ping_interval) &&
            config_number(c, "slow-link-ms", 3600000, &s->slow_link) &&
-           config_number(c, "sweep-every-ms", 3600000, &s->sweep_every);
+           config_number(c, "sweep-every-ms", 3600000, &s->sweep_every) &&
+           serve_parts_settings(&s->parts, c, s->low_water) && (s->parts.embedded || serve_broker_off(&s->broker));
 }
 
 // Memory: few arenas are enough for a loop and a few threads, and what is freed goes back soon. Files: as many
@@ -141,48 +138,14 @@ static void set_limits(const struct server *s) {
 
 // ---- putting it together --------------------------------------------------------------------------------
 
-static enum err lock_data(struct server *s, struct error *e) {
-    enum err err = s->io->v->open(s->io, "lock", IO_READ | IO_WRITE | IO_CREATE, &s->lock_fd);
-    if (err == ERR_OK) err = s->io->v->lock(s->io, s->lock_fd);
-    if (err == ERR_LOCKED) return error_set(e, err, "another barid is running on %s", config_text(&s->config, "data"));
-    return err == ERR_OK ? ERR_OK : error_set(e, err, "cannot lock %s", config_text(&s->config, "data"));
-}
-
-static enum err open_stores(struct server *s, struct error *e) {
-    const char *data = config_text(&s->config, "data");
-    char url[PATH_TEXT], media[PATH_TEXT], bodies[PATH_TEXT];
-    if (snprintf(url, sizeof url, "sqlite:%s/barid.db", data) >= (int)sizeof url ||
-        snprintf(media, sizeof media, "%s/media", data) >= (int)sizeof media ||
-        snprintf(bodies, sizeof bodies, "%s/bodies", data) >= (int)sizeof bodies)
-        return error_set(e, ERR_INVALID, "--data is too long");
-    struct database_options d = {.url = url, .low_water_bytes = s->low_water};
-    enum err err = database_open(&s->database, s->loop, &d, server_migrations, e);
-    if (err == ERR_OK) err = datastore_open(&s->datastore, s->loop, &(struct datastore_options){.directory = media}, e);
-    if (err != ERR_OK) return err;
-    datastore_low_water(s->datastore, s->low_water);
-    // The bus goes on for longer than the database: what was accepted must still reach mailboxes, to be let go of.
-    uint64_t bus_low_water = s->low_water / 4 < BUS_LOW_WATER_MAX ? s->low_water / 4 : BUS_LOW_WATER_MAX;
-    s->broker.low_water = bus_low_water;
-    err = claims_open(&s->claims, s->loop, s->io, bodies, bus_low_water, e);
-    if (err != ERR_OK) return err;
-    s->broker.claims = s->claims;
-    struct bus_options b = {.url = "embedded:",
-                            .io = s->io,
-                            .claim = claims_count,
-                            .claim_arg = s->claims,
-                            .low_water_bytes = bus_low_water};
-    err = bus_open(&s->bus, s->loop, &b, e);
-    if (err == ERR_OK) claims_start(s->claims, bus_engine(s->bus));
-    return err;
-}
-
 static enum err open_chat(struct server *s, struct error *e) {
     struct chat_options o = {
         .loop = s->loop,
-        .io = s->io,
-        .database = s->database,
-        .datastore = s->datastore,
-        .bus = s->bus,
+        .io = s->parts.io,
+        .database = s->parts.database,
+        .servers = s->parts.servers,
+        .datastore = s->parts.datastore,
+        .bus = s->parts.bus,
         .registration_closed = strcmp(config_text(&s->config, "registration"), "closed") == 0,
         .message_ttl_ms = s->message_ttl,
         .session_ttl_ms = s->session_ttl,
@@ -197,17 +160,17 @@ static enum err open_chat(struct server *s, struct error *e) {
 static enum err open_http(struct server *s, struct error *e) {
     struct http_options o = {
         .loop = s->loop,
-        .io = s->io,
+        .io = s->parts.io,
         .chat = s->chat,
-        .database = s->database,
-        .datastore = s->datastore,
-        .bus = s->bus,
+        .database = s->parts.database,
+        .datastore = s->parts.datastore,
+        .bus = s->parts.bus,
         .address = s->address,
         .port = s->port,
         .tls_certificate = config_text(&s->config, "tls-cert"),
         .tls_key = config_text(&s->config, "tls-key"),
         .insecure_bind = config_switch(&s->config, "insecure-bind"),
-        .low_water_bytes = s->low_water,
+        .low_water_bytes = serve_parts_local(&s->parts) ? s->low_water : 0,
         .upload_max_bytes = s->upload_max,
         .max_connections = (uint32_t)s->max_connections,
         .rate = (uint32_t)s->rate,
@@ -225,7 +188,8 @@ static void say_ready(const struct server *s) {
            config_text(&s->config, "tls-cert") != NULL ? "https" : "http", v6 ? "[" : "", s->address, v6 ? "]" : "",
            http_port(s->http));
     serve_broker_print(&s->broker);
-    printf("  data     %s\nready\n", config_text(&s->config, "data"));
+    serve_parts_print(&s->parts);
+    printf("ready\n");
     fflush(stdout);
 }
 
@@ -245,29 +209,38 @@ static void on_broker_opened(void *arg, enum err err, const struct error *e) {
     say_ready(s);
 }
 
+static enum err open_doors(struct server *s, struct error *e) {
+    enum err err = open_chat(s, e);
+    if (err == ERR_OK) err = open_http(s, e);
+    if (err != ERR_OK) return err;
+    if (s->parts.embedded) {
+        s->broker.claims = s->parts.claims;
+        s->broker.low_water = s->parts.bus_low_water;
+        return serve_broker_open(&s->broker, s->loop, s->parts.io, s->parts.database, bus_engine(s->parts.bus),
+                                 on_broker_opened, s, e);
+    }
+    on_broker_opened(s, ERR_OK, NULL);
+    return ERR_OK;
+}
+
+static void on_parts_opened(void *arg, enum err err, const struct error *why) {
+    struct error e = *why;
+    if (err == ERR_OK) err = open_doors(arg, &e);
+    if (err != ERR_OK) cannot_start(&e);
+}
+
 static enum err open_all(struct server *s, struct error *e) {
     enum err err = loop_new(&s->loop, e);
-    if (err == ERR_OK) err = io_os_new(&s->io, config_text(&s->config, "data"), e);
-    if (err == ERR_OK) err = lock_data(s, e);
-    if (err == ERR_OK) err = open_stores(s, e);
-    if (err == ERR_OK) err = open_chat(s, e);
-    if (err == ERR_OK) err = open_http(s, e);
-    if (err == ERR_OK)
-        err = serve_broker_open(&s->broker, s->loop, s->io, s->database, bus_engine(s->bus), on_broker_opened, s, e);
-    return err;
+    return err == ERR_OK ? serve_parts_open(&s->parts, s->loop, on_parts_opened, s, e) : err;
 }
 
 static void close_all(struct server *s) {
     serve_broker_close(&s->broker);
     http_free(s->http);
     chat_free(s->chat);
-    bus_close(s->bus);
-    claims_close(s->claims);
-    datastore_close(s->datastore);
-    database_close(s->database);
+    serve_parts_close(&s->parts);
     loop_free(s->loop);
-    s->io->v->close(s->io, s->lock_fd);
-    io_os_free(s->io);
+    serve_parts_free(&s->parts);
 }
 
 // ---- running --------------------------------------------------------------------------------------------
@@ -290,6 +263,7 @@ static void on_signal(uv_signal_t *handle, int number) {
         _Exit(1);
     }
     s->stopping = true;
+    if (s->http == NULL) _Exit(0); // nothing was accepted yet
     log_text(LOG_INFO, "stopping", "%s: finishing what is under way", number == SIGINT ? "SIGINT" : "SIGTERM");
     serve_broker_drain(&s->broker, DRAIN_MS, on_broker_drained, s);
 }
@@ -314,7 +288,7 @@ static int serve(struct server *s) {
 }
 
 int cli_serve(int argc, char **argv) {
-    struct server s = {.lock_fd = -1};
+    struct server s = {0};
     enum config_read r = config_read(
         &s.config, "serve", "Runs the server: the messaging service with its web page, and the message broker.",
         settings, argc, argv);

@@ -38,6 +38,17 @@ bool serve_broker_settings(struct serve_broker *b, const struct config *c) {
     return false;
 }
 
+bool serve_broker_off(struct serve_broker *b) {
+    static const char *const doors[] = {"amqp", "amqps", "management"};
+    for (size_t i = 0; i < sizeof doors / sizeof doors[0]; i++) {
+        if (!config_given(b->config, doors[i]) || strcmp(config_text(b->config, doors[i]), "off") == 0) continue;
+        fprintf(stderr, "barid serve: --%s is a door of the embedded bus, and --bus names another one\n", doors[i]);
+        return false;
+    }
+    b->address[0] = b->tls_address[0] = b->management_address[0] = 0;
+    return true;
+}
+
 // ---- opening
 
 static void on_access_changed(void *arg, const char *deleted_user, const char *deleted_vhost) {
@@ -175,7 +186,7 @@ void serve_broker_close(struct serve_broker *b) {
     b->management = NULL;
     amqp_free(b->amqp);
     b->amqp = NULL;
-    access_free(b->access);
+    if (b->access) access_free(b->access);
 }
 
 // ---- telling

@@ -41,6 +41,8 @@ struct serve_broker {
 };
 
 bool serve_broker_settings(struct serve_broker *b, const struct config *c); // false after telling what makes no sense
+// Without the embedded bus there is no broker: its doors are off. False after telling who asked for one all the same.
+bool serve_broker_off(struct serve_broker *b);
 // `opened` from a turn of the loop, once it listens, or cannot.
 enum err serve_broker_open(struct serve_broker *b, struct loop *loop, struct io *io, struct database *database,
                            struct engine *engine, void (*opened)(void *arg, enum err err, const struct error *e),

@@ -4,6 +4,7 @@
 #include "http/request.h"
 
 #include "base/io.h"
+#include "bus/bus.h"
 #include "database/database.h"
 #include "datastore/datastore.h"
 
@@ -31,6 +32,10 @@ void api_readyz(struct request *r) {
     if (!r->http->ready) answer_state(r, 503, "not ready", "starting or going down");
     else if (io->v->space(io, &space) == ERR_OK && space.free_bytes < r->http->o.low_water_bytes)
         answer_state(r, 503, "not ready", "the disk is full");
+    else if (database_notices(r->http->o.database) == NOTICES_AWAY)
+        answer_state(r, 503, "not ready", "the database is away");
+    else if (!bus_reachable(r->http->o.bus)) // what is accepted waits in the database
+        answer_state(r, 200, "ready", "the bus is away");
     else answer_state(r, 200, "ready", NULL);
 }
 
@@ -68,6 +73,7 @@ static void write_points(struct buf *b, const struct chat_stats *s) {
          "Messages that passed each safe point of their journey since the start.");
     for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
         buf_printf(b, "barid_messages_total{point=\"%s\"} %llu\n", points[i].point, (ull)points[i].n);
+    counter(b, "barid_notices_total", "Entries that other servers told of, for devices connected here.", s->notices);
     gauge(b, "barid_links", "Devices connected by WebSocket.", s->links);
     gauge(b, "barid_outbox_waiting", "Events stored and not yet published.", s->outbox_waiting);
     gauge(b, "barid_outbox_parked", "Events whose attempts are spent.", s->outbox_parked);
