@@ -3,6 +3,7 @@
 #include "base/io.h"
 #include "base/test.h"
 #include "chat/servers.h"
+#include "outbox/outbox.h"
 #ifdef BARID_POSTGRES
 #include "database/postgres_fixture.h"
 #endif
@@ -78,17 +79,26 @@ static void join_servers(struct fixture *f) {
     must(j.err, &j.error);
 }
 
+// As the server has them, but for those of the broker.
+static const struct migration postgres_migrations[] = {
+    {.number = 1, .name = "outbox", .file = &outbox_migrations[1]},
+    {.number = 101, .name = "chat", .file = &chat_files[1]},
+    {.number = 103, .name = "datastore", .file = &datastore_migrations[0]},
+    {0},
+};
+
 void fixture_open(struct fixture *f) {
     struct error e = {0};
     char path[128];
     bool postgres = f->database_url[0] != '\0';
     snprintf(path, sizeof path, "%s/chat.db", f->dir);
     struct database_options database = {.url = postgres ? f->database_url : path};
-    must(database_open(&f->database, f->loop, &database, postgres ? chat_postgres_migrations : chat_migrations, &e),
-         &e);
+    must(database_open(&f->database, f->loop, &database, postgres ? postgres_migrations : chat_migrations, &e), &e);
     join_servers(f);
     snprintf(path, sizeof path, "%s/media", f->dir);
-    must(datastore_open(&f->datastore, f->loop, &(struct datastore_options){.directory = path}, &e), &e);
+    struct datastore_options datastore = {.directory = postgres ? NULL : path,
+                                          .database = postgres ? f->database : NULL};
+    must(datastore_open(&f->datastore, f->loop, &datastore, &e), &e);
     struct bus_options bus = {.url = "embedded:", .io = f->disk};
     must(bus_open(&f->bus, f->loop, &bus, &e), &e);
     struct chat_options o = f->options;
@@ -107,8 +117,8 @@ void fixture_close(struct fixture *f) {
     servers_leave(f->servers);
     f->servers = NULL;
     bus_close(f->bus);
-    database_close(f->database);
     datastore_close(f->datastore);
+    database_close(f->database);
 }
 
 #ifdef BARID_POSTGRES
@@ -644,6 +654,7 @@ static size_t count_files(const char *dir, int depth) {
 
 size_t media_files(struct fixture *f) {
     char path[128];
+    if (on_postgres()) return (size_t)count(f, "select count(*) from datastore_content");
     snprintf(path, sizeof path, "%s/media", f->dir);
     return count_files(path, 0);
 }

@@ -140,6 +140,7 @@ static void test_orphans_are_found_at_the_start(void **state) {
     execute(p.f, "delete from media where hash not in (select hash from ticket)");
     assert_int_equal(media_files(p.f), 2);
     snprintf(media, sizeof media, "%s/media", p.f->dir);
+    if (on_postgres()) execute(p.f, "update datastore_content set named_at = now() - interval '1 day'");
     fixture_close(p.f);
     make_old(media);
     fixture_open(p.f);

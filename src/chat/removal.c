@@ -12,6 +12,7 @@
 struct waiting {
     struct list_node node;
     uint8_t hash[CHAT_HASH];
+    bool disown;
 };
 struct removals {
     struct chat *chat;
@@ -25,7 +26,8 @@ struct removals {
 struct removal_op {
     struct op op;
     uint8_t hash[CHAT_HASH];
-    bool wanted, removed;
+    bool in_database; // the content goes in the unit that finds no owner; held: later
+    bool disown, wanted, held;
 };
 
 static void next(struct removals *r);
@@ -50,13 +52,13 @@ static enum err check_run(struct db *db, struct db_unit *u) {
     static struct db_sql find = {.text = "select 1 from media where hash = ?1 and refs > 0"};
     static struct db_sql forget = {.text = "delete from media where hash = ?1"};
     struct removal_op *op = (struct removal_op *)u;
-    enum err err = datastore_remove_in(op->op.chat->o.datastore, db, op->hash, &op->removed);
+    enum err err = op->in_database && op->disown ? datastore_disown(db, op->hash) : ERR_OK;
+    if (err == ERR_OK && op->in_database) err = datastore_remove_in(db, op->hash, &op->held);
     if (err != ERR_OK) return err;
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_blob(s, 1, op->hash, sizeof op->hash);
     op->wanted = row(s, &err);
-    if (op->wanted) return ERR_CONFLICT; // what datastore_remove_in did is taken back
-    if (err != ERR_OK) return err;
+    if (err != ERR_OK || op->wanted) return err != ERR_OK || !op->in_database ? err : ERR_CONFLICT;
     s = db_prepare(db, &forget);
     db_bind_blob(s, 1, op->hash, sizeof op->hash);
     return db_run(s);
@@ -79,8 +81,12 @@ static void check_answer(struct op *base, enum err err) {
         return;
     }
     crash_point("delete.before");
-    if (op->removed) removed(c, ERR_OK);
-    else datastore_remove(c->o.datastore, op->hash, removed, c);
+    if (op->in_database) {
+        if (op->held) datastore_removal_held(c->o.datastore);
+        removed(c, ERR_OK);
+        return;
+    }
+    datastore_remove(c->o.datastore, op->hash, removed, c);
 }
 
 static void next(struct removals *r) {
@@ -90,7 +96,9 @@ static void next(struct removals *r) {
         struct waiting *w = LIST_ITEM(at, struct waiting, node);
         struct removal_op *op = op_new(r->chat, sizeof *op, check_run, check_answer);
         op->op.unit.frees_space = true;
+        op->in_database = datastore_in_database(r->chat->o.datastore);
         memcpy(op->hash, w->hash, sizeof op->hash);
+        op->disown = w->disown;
         free(w);
         r->waiting_count--;
         r->removing = true;
@@ -104,15 +112,20 @@ static void next(struct removals *r) {
     }
 }
 
-void removal_add(struct chat *c, const uint8_t hash[CHAT_HASH]) {
+static void add(struct chat *c, const uint8_t hash[CHAT_HASH], bool disown) {
     struct removals *r = c->removals;
     if (r->waiting_count >= WAITING_MAX) return;
     struct waiting *w = chat_alloc(sizeof *w);
     memcpy(w->hash, hash, sizeof w->hash);
+    w->disown = disown;
     list_push_back(&r->waiting, &w->node);
     r->waiting_count++;
     next(r);
 }
+
+void removal_add(struct chat *c, const uint8_t hash[CHAT_HASH]) { add(c, hash, false); }
+
+void removal_add_upload(struct chat *c, const uint8_t hash[CHAT_HASH]) { add(c, hash, true); }
 
 // ---- uploads --------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@
 struct removals *removals_new(struct chat *c);
 void removals_free(struct removals *r);
 void removal_add(struct chat *c, const uint8_t hash[CHAT_HASH]);
+void removal_add_upload(struct chat *c, const uint8_t hash[CHAT_HASH]); // of an upload that came to no ticket
 
 // An upload that wants to finish: `go` is called, at once or when the removals under way are done; the upload leaves
 // when its ticket is committed or it has failed.

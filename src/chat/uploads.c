@@ -157,6 +157,7 @@ struct ticket_op {
     struct chat_upload *upload;
     int64_t uid, expires_at;
     uint64_t bytes, quota;
+    bool in_database;
     uint8_t hash[CHAT_HASH], ticket_hash[CHAT_HASH];
     char ticket[CHAT_TOKEN_TEXT];
     char media_type[MEDIA_TYPE_MAX + 1], filename[MEDIA_NAME_MAX + 1];
@@ -177,7 +178,7 @@ static enum err ticket_insert(struct db *db, const struct ticket_op *op) {
     return db_run(s);
 }
 
-// The quota comes last (locks.h); when it is used up everything before it is taken back.
+// The content comes first and the quota last (locks.h); when it is used up everything before it is taken back.
 static enum err ticket_run(struct db *db, struct db_unit *unit) {
     static struct db_sql hold = {
         .text = "update account set held_bytes = held_bytes + ?2 where uid = ?1 and held_bytes + ?2 <= ?3",
@@ -186,7 +187,7 @@ static enum err ticket_run(struct db *db, struct db_unit *unit) {
     static struct db_sql refer = {.text = "insert into media (hash, bytes, refs) values (?1, ?2, 1) "
                                           "on conflict (hash) do update set refs = media.refs + 1"};
     struct ticket_op *op = (struct ticket_op *)unit;
-    enum err err = datastore_own(op->op.chat->o.datastore, db, op->hash);
+    enum err err = op->in_database ? datastore_own(db, op->hash) : ERR_OK;
     if (err != ERR_OK) return err;
     struct db_stmt *s = db_prepare(db, &refer);
     db_bind_blob(s, 1, op->hash, sizeof op->hash);
@@ -209,7 +210,7 @@ static void upload_answer(struct chat_upload *u, const struct error *error, cons
 
 static void ticket_answer(struct op *base, enum err err) {
     struct ticket_op *op = (struct ticket_op *)base;
-    if (err != ERR_OK) removal_add(base->chat, op->hash);
+    if (err != ERR_OK) removal_add_upload(base->chat, op->hash);
     finishing_leave(base->chat);
     struct chat_ticket ticket = {.ticket = op->ticket,
                                  .media_type = op->media_type,
@@ -236,6 +237,7 @@ static void ticket_store(struct chat_upload *u, const uint8_t hash[DATASTORE_HAS
     op->expires_at = chat_now(c) + TICKET_MS;
     op->bytes = bytes;
     op->quota = c->o.upload_quota_bytes;
+    op->in_database = datastore_in_database(c->o.datastore);
     memcpy(op->hash, hash, sizeof op->hash);
     memcpy(op->media_type, u->media_type, sizeof op->media_type);
     memcpy(op->filename, u->filename, sizeof op->filename);
@@ -250,7 +252,7 @@ static void finished(void *arg, enum err err, const uint8_t hash[DATASTORE_HASH]
     if (err == ERR_OK && !u->aborted) {
         ticket_store(u, hash, bytes);
     } else {
-        if (err == ERR_OK) removal_add(c, hash);
+        if (err == ERR_OK) removal_add_upload(c, hash);
         finishing_leave(c);
         upload_answer(u, error_of(&e, err), NULL);
     }

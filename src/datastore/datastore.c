@@ -56,13 +56,9 @@ void datastore_sweep(struct datastore *d, uint64_t min_age_ms, ds_ask_fn *ask, d
     d->driver->sweep(d, min_age_ms, ask, done, arg);
 }
 
-enum err datastore_own(const struct datastore *d, struct db *db, const uint8_t hash[DATASTORE_HASH]) {
-    return d->driver->own(d, db, hash);
-}
+bool datastore_in_database(const struct datastore *d) { return d->driver->removal_held != NULL; }
 
-enum err datastore_remove_in(const struct datastore *d, struct db *db, const uint8_t hash[DATASTORE_HASH], bool *done) {
-    return d->driver->remove_in(d, db, hash, done);
-}
+void datastore_removal_held(struct datastore *d) { d->driver->removal_held(d); }
 
 void datastore_stats(struct datastore *d, struct datastore_stats *out) {
     *out = (struct datastore_stats){.writing = d->writers, .reading = d->readers};

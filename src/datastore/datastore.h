@@ -79,16 +79,20 @@ void ds_reader_free(struct ds_reader *r); // any time
 // sweep.
 void datastore_remove(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg);
 
-// ---- owners who are noted in the same PostgreSQL: what several servers must use, so that what one of them finds
-// without an owner is not what another is about to own. Both are called inside a unit and answer for it: pass an error
-// on. Files have one server, which the rule of datastore_remove serves: both do nothing.
-
+// ---- owners who are noted in the same database: what several servers must use, so that what one of them finds without
+// an owner is not what another is about to own. Only where datastore_in_database says so (PostgreSQL); files have one
+// server, which the rule of datastore_remove serves. The two are called inside a unit and answer for it: pass an error
+// on.
+bool datastore_in_database(const struct datastore *d);
 // In the unit that notes an owner, before it does: the content is there, and until the unit has ended nobody removes
 // it. ERR_BUSY: it has been removed since it was uploaded (somebody else had it, too): upload it again.
-enum err datastore_own(const struct datastore *d, struct db *db, const uint8_t hash[DATASTORE_HASH]);
-// In the unit that finds that nobody owns it, before it looks; when somebody does, the unit must fail. *done: nothing
-// is left to do. Otherwise datastore_remove is, after the unit.
-enum err datastore_remove_in(const struct datastore *d, struct db *db, const uint8_t hash[DATASTORE_HASH], bool *done);
+enum err datastore_own(struct db *db, const uint8_t hash[DATASTORE_HASH]);
+// Instead, when nobody comes to own what an upload has named: its hold is taken back, and it can be removed at once.
+enum err datastore_disown(struct db *db, const uint8_t hash[DATASTORE_HASH]);
+// In the unit that finds that nobody owns it, before it looks; when somebody does, the unit must fail. Instead of
+// datastore_remove. *held: some upload holds it, and the removal is done later; datastore_removal_held, after the unit.
+enum err datastore_remove_in(struct db *db, const uint8_t hash[DATASTORE_HASH], bool *held);
+void datastore_removal_held(struct datastore *d); // on the loop: look again when the hold ends
 
 // Lists every content older than `min_age_ms` and every upload that was given up; for each content calls `ask` (on the
 // loop thread, in batches); those not wanted are removed, unless they were named or owned since they were listed.

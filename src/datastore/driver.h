@@ -32,8 +32,7 @@ struct ds_driver {
 
     void (*remove)(struct datastore *d, const uint8_t hash[DATASTORE_HASH], ds_done_fn *done, void *arg);
     void (*sweep)(struct datastore *d, uint64_t min_age_ms, ds_ask_fn *ask, ds_swept_fn *done, void *arg);
-    enum err (*own)(const struct datastore *d, struct db *db, const uint8_t hash[DATASTORE_HASH]);
-    enum err (*remove_in)(const struct datastore *d, struct db *db, const uint8_t hash[DATASTORE_HASH], bool *done);
+    void (*removal_held)(struct datastore *d); // NULL: contents are not in the database
 };
 
 struct ds_writer {

@@ -188,17 +188,6 @@ static void files_free_bytes(struct datastore *port, uint64_t *out) {
     if (io->v->space(io, &space) == ERR_OK) *out = space.free_bytes;
 }
 
-// One server has the directory, and what it was told is all there is to know.
-static enum err files_own(const struct datastore *port, struct db *db, const uint8_t hash[DATASTORE_HASH]) {
-    return ERR_OK;
-}
-
-static enum err files_remove_in(const struct datastore *port, struct db *db, const uint8_t hash[DATASTORE_HASH],
-                                bool *done) {
-    *done = false;
-    return ERR_OK;
-}
-
 const struct ds_driver ds_files_driver = {
     .close = files_close,
     .free = files_free,
@@ -214,6 +203,4 @@ const struct ds_driver ds_files_driver = {
     .reader_free = ds_file_reader_free,
     .remove = file_remove,
     .sweep = ds_file_sweep,
-    .own = files_own,
-    .remove_in = files_remove_in,
 };

@@ -58,7 +58,7 @@ enum err pg_row(struct db_stmt *s, bool *found) {
 
 // ---- owning and removing, inside units
 
-static enum err own(const struct datastore *port, struct db *db, const uint8_t hash[DATASTORE_HASH]) {
+enum err datastore_own(struct db *db, const uint8_t hash[DATASTORE_HASH]) {
     static struct db_sql sql = {.text = "update datastore_content set version = version + 1, "
                                         "holds = greatest(holds - 1, 0), removal_asked = false where hash = ?1"};
     struct db_stmt *s = db_prepare(db, &sql);
@@ -67,6 +67,13 @@ static enum err own(const struct datastore *port, struct db *db, const uint8_t h
     if (err || db_changes(db) == 1) return err;
     return error_set(db_error(db), ERR_BUSY,
                      "the content was removed while it was uploaded; it is to be uploaded again");
+}
+
+enum err datastore_disown(struct db *db, const uint8_t hash[DATASTORE_HASH]) {
+    static struct db_sql sql = {.text = "update datastore_content set holds = greatest(holds - 1, 0) where hash = ?1"};
+    struct db_stmt *s = db_prepare(db, &sql);
+    db_bind_blob(s, 1, hash, DATASTORE_HASH);
+    return db_run(s);
 }
 
 enum err pg_upload_delete(struct db *db, int64_t upload) {
@@ -85,7 +92,7 @@ static enum err note_removal(struct db *db, const uint8_t hash[DATASTORE_HASH], 
     return err;
 }
 
-enum err pg_remove(struct db *db, const uint8_t hash[DATASTORE_HASH], bool *held) {
+enum err datastore_remove_in(struct db *db, const uint8_t hash[DATASTORE_HASH], bool *held) {
     static struct db_sql sql = {.text = "delete from datastore_content where hash = ?1 "
                                         "and (holds = 0 or hold_until <= clock_timestamp()) returning upload"};
     struct db_stmt *s = db_prepare(db, &sql);
@@ -95,13 +102,6 @@ enum err pg_remove(struct db *db, const uint8_t hash[DATASTORE_HASH], bool *held
     enum err err = pg_row(s, &found);
     if (err) return err;
     return found ? pg_upload_delete(db, db_int(s, 0)) : note_removal(db, hash, held);
-}
-
-static enum err remove_in(const struct datastore *port, struct db *db, const uint8_t hash[DATASTORE_HASH], bool *done) {
-    bool held;
-    enum err err = pg_remove(db, hash, &held);
-    *done = !err && !held;
-    return err;
 }
 
 // ---- removing
@@ -116,13 +116,13 @@ struct removal {
 
 static enum err removal_run(struct db *db, struct pg_unit *u) {
     struct removal *r = (struct removal *)u;
-    return pg_remove(db, r->hash, &r->held);
+    return datastore_remove_in(db, r->hash, &r->held);
 }
 
 static void removal_done(struct pg_unit *u, enum err err) {
     struct removal *r = (struct removal *)u;
     if (!u->d->port.closed) {
-        if (!err && r->held) pg_look_later(u->d);
+        if (!err && r->held) datastore_removal_held(&u->d->port);
         if (r->done) r->done(r->arg, err);
     }
     free(r);
@@ -196,7 +196,8 @@ static void held_due(struct loop_timer *t) {
     pg_unit_submit(d, &h->unit);
 }
 
-void pg_look_later(struct pg_store *d) {
+static void removal_held(struct datastore *port) {
+    struct pg_store *d = pg_store_of(port);
     if (!loop_timer_active(&d->held)) loop_timer_start(d->port.loop, &d->held, d->hold_ms + LATER_MS);
 }
 
@@ -244,6 +245,5 @@ const struct ds_driver ds_postgres_driver = {
     .reader_free = pg_reader_free,
     .remove = pg_remove_start,
     .sweep = pg_sweep,
-    .own = own,
-    .remove_in = remove_in,
+    .removal_held = removal_held,
 };

@@ -38,9 +38,7 @@ size_t pg_uploads(const struct pg_store *d, int64_t *ids);
 void pg_sweep_drop(struct pg_store *d); // the store is closing
 // Inside a unit.
 enum err pg_row(struct db_stmt *s, bool *found); // steps: a row or none
-enum err pg_remove(struct db *db, const uint8_t hash[DATASTORE_HASH], bool *held);
 enum err pg_upload_delete(struct db *db, int64_t upload);
-void pg_look_later(struct pg_store *d); // the removal of a held content was asked for
 
 // Of the port:
 extern const struct ds_driver ds_postgres_driver;

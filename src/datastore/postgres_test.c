@@ -13,9 +13,9 @@ static void set_up(void) {
 }
 
 static bool remove_in(struct datastore *d) {
-    bool done;
-    assert_int_equal(rig_remove_in(&f, d, f.hash, false, &done), ERR_OK);
-    return done;
+    bool held;
+    assert_int_equal(rig_remove_in(&f, d, f.hash, false, &held), ERR_OK);
+    return !held;
 }
 
 // ---- names of several servers
@@ -97,10 +97,10 @@ static void test_who_comes_to_own_what_is_gone_is_told(void **state) {
 }
 
 static void test_a_removal_whose_unit_finds_an_owner_did_not_happen(void **state) {
-    bool done;
+    bool held;
     set_up();
     rig_store(&f, "a picture", 9);
-    assert_int_equal(rig_remove_in(&f, f.other, f.hash, true, &done), ERR_CONFLICT);
+    assert_int_equal(rig_remove_in(&f, f.other, f.hash, true, &held), ERR_CONFLICT);
     assert_int_equal(rig_open_reader(&f, f.hash), ERR_OK);
     ds_reader_free(f.reader);
     rig_close(&f);
@@ -121,13 +121,13 @@ struct racer {
     struct database *database;
     uint8_t hash[DATASTORE_HASH];
     int *left, *owned, *again, *removed;
-    bool gone;
+    bool held;
 };
 
 static enum err own_it(struct db *db, struct db_unit *u) {
     static struct db_sql more = {.text = "update refs set n = n + 1"};
     struct racer *r = (struct racer *)u;
-    enum err err = datastore_own(r->d, db, r->hash);
+    enum err err = datastore_own(db, r->hash);
     return err ? err : db_run(db_prepare(db, &more));
 }
 
@@ -140,7 +140,7 @@ static enum err let_go(struct db *db, struct db_unit *u) {
 static enum err remove_it(struct db *db, struct db_unit *u) {
     static struct db_sql owned = {.text = "select 1 from refs where n > 0"};
     struct racer *r = (struct racer *)u;
-    enum err err = datastore_remove_in(r->d, db, r->hash, &r->gone);
+    enum err err = datastore_remove_in(db, r->hash, &r->held);
     if (err) return err;
     int row = db_step(db_prepare(db, &owned));
     return row < 0 ? (enum err) - row : row == DB_ROW ? ERR_CONFLICT : ERR_OK;
@@ -157,7 +157,7 @@ static void submit(struct racer *r, enum err (*run)(struct db *, struct db_unit 
 static void removed(struct db_unit *u, enum err err) {
     struct racer *r = (struct racer *)u;
     assert_true(err == ERR_OK || err == ERR_CONFLICT);
-    if (!err && r->gone) (*r->removed)++;
+    if (!err && !r->held) (*r->removed)++;
     upload_next(r);
 }
 

@@ -196,24 +196,23 @@ struct inside {
     struct rig *f;
     struct datastore *d;
     const uint8_t *hash;
-    bool owned, done;
+    bool owned, held;
 };
 
 static enum err own_run(struct db *db, struct db_unit *u) {
     struct inside *x = (struct inside *)u;
-    return datastore_own(x->d, db, x->hash);
+    return datastore_own(db, x->hash);
 }
 
 static enum err remove_run(struct db *db, struct db_unit *u) {
     struct inside *x = (struct inside *)u;
-    enum err err = datastore_remove_in(x->d, db, x->hash, &x->done);
+    enum err err = datastore_remove_in(db, x->hash, &x->held);
     return !err && x->owned ? ERR_CONFLICT : err;
 }
 
 static void inside_done(struct db_unit *u, enum err err) { rig_on_done(((struct inside *)u)->f, err); }
 
 static enum err do_inside(struct rig *f, struct inside *x) {
-    if (!f->database) return x->unit.run(NULL, &x->unit);
     x->f = f;
     x->unit.done = inside_done;
     assert_int_equal(database_submit(x->d == f->d ? f->database : f->other_database, &x->unit), ERR_OK);
@@ -223,13 +222,15 @@ static enum err do_inside(struct rig *f, struct inside *x) {
 
 enum err rig_own(struct rig *f, struct datastore *d, const uint8_t hash[DATASTORE_HASH]) {
     struct inside x = {.unit.run = own_run, .d = d, .hash = hash};
+    if (!datastore_in_database(d)) return ERR_OK;
     return do_inside(f, &x);
 }
 
-enum err rig_remove_in(struct rig *f, struct datastore *d, const uint8_t hash[DATASTORE_HASH], bool owned, bool *done) {
+enum err rig_remove_in(struct rig *f, struct datastore *d, const uint8_t hash[DATASTORE_HASH], bool owned, bool *held) {
     struct inside x = {.unit.run = remove_run, .d = d, .hash = hash, .owned = owned};
     enum err err = do_inside(f, &x);
-    *done = x.done;
+    *held = x.held;
+    if (x.held) datastore_removal_held(d);
     return err;
 }
 

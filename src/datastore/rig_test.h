@@ -52,11 +52,11 @@ void rig_ask(void *arg, const uint8_t (*hashes)[DATASTORE_HASH], size_t n, ds_ve
 struct ds_writer *rig_writer(struct rig *f, struct datastore *d, uint64_t max);
 enum err rig_write(struct rig *f, struct ds_writer *w, const void *data, size_t n);
 enum err rig_finish(struct rig *f, struct ds_writer *w);
-void rig_upload(struct rig *f, struct datastore *d, const void *data, size_t n); // not owned yet
-void rig_store(struct rig *f, const void *data, size_t n);                       // owned
-enum err rig_own(struct rig *f, struct datastore *d, const uint8_t hash[DATASTORE_HASH]);
+void rig_upload(struct rig *f, struct datastore *d, const void *data, size_t n);          // not owned yet
+void rig_store(struct rig *f, const void *data, size_t n);                                // owned
+enum err rig_own(struct rig *f, struct datastore *d, const uint8_t hash[DATASTORE_HASH]); // files: nothing to do
 // As a server does that sees that nobody owns it; ERR_CONFLICT when `owned`.
-enum err rig_remove_in(struct rig *f, struct datastore *d, const uint8_t hash[DATASTORE_HASH], bool owned, bool *done);
+enum err rig_remove_in(struct rig *f, struct datastore *d, const uint8_t hash[DATASTORE_HASH], bool owned, bool *held);
 enum err rig_remove(struct rig *f, struct datastore *d, const uint8_t hash[DATASTORE_HASH]);
 enum err rig_open_reader(struct rig *f, const uint8_t hash[DATASTORE_HASH]);
 size_t rig_read(struct rig *f, uint64_t offset, size_t max);
