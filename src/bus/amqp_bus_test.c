@@ -423,6 +423,20 @@ static void with_the_default_exchange_the_topic_is_the_queue(void **state) {
     bus_close(b);
 }
 
+static void a_queue_that_somebody_has_made_otherwise_is_taken_as_it_is(void **state) {
+    struct rig *r = *state;
+    struct handler h = {0};
+    char name[80];
+    amqp_connection_state_t c = dial_plainly();
+    snprintf(name, sizeof name, "barid.%s", own(r, "g"));
+    amqp_queue_declare(c, 1, amqp_cstring_bytes(name), 0, 1, 0, 0, amqp_empty_table);
+    hang_up(c);
+    subscribe(r, &h, "g", "t", 0);
+    put(r, own(r, "t"), NULL, "x", NULL, NULL);
+    run_until(r, 1);
+    assert_string_equal(h.got[0].body, "x");
+}
+
 // ---- what is wrong with the configuration
 
 static void an_event_for_a_bus_that_is_away_is_not_to_blame(void **state) {
@@ -745,6 +759,7 @@ int main(void) {
         BUS_TEST(an_event_that_nobody_wants_is_answered_too),
         BUS_TEST(a_mandatory_event_that_no_queue_takes_is_refused_and_no_other),
         BUS_TEST(with_the_default_exchange_the_topic_is_the_queue),
+        BUS_TEST(a_queue_that_somebody_has_made_otherwise_is_taken_as_it_is),
         BUS_TEST(an_event_for_a_bus_that_is_away_is_not_to_blame),
         BUS_TEST(a_url_that_makes_no_sense_is_refused),
         BUS_TEST(a_header_that_cannot_travel_is_refused),

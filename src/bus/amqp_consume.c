@@ -35,16 +35,11 @@ void amqp_item_free(struct amqp_item *v) {
 
 // ---- setting up
 
-// What is there already is taken as it is: an administrator may have made a quorum queue of it.
-static bool make_queue(struct amqp_group *g, const char *name, bool single) {
+static bool make_queues(struct amqp_group *g) {
     amqp_table_entry_t one = {.key = amqp_cstring_bytes("x-single-active-consumer"),
                               .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}};
-    amqp_table_t arguments = {.num_entries = single ? 1 : 0, .entries = &one};
-    bool has;
-    if (!amqp_link_has(g->link, NULL, name, &has)) return false;
-    if (has) return true;
-    amqp_queue_declare(amqp_link_connection(g->link), AMQP_CHANNEL, amqp_cstring_bytes(name), 0, 1, 0, 0, arguments);
-    return amqp_link_replied(g->link, "declaring the queue");
+    amqp_table_t single = {.num_entries = 1, .entries = &one};
+    return amqp_link_queue(g->link, g->queue, single) && amqp_link_queue(g->link, g->parked, amqp_empty_table);
 }
 
 static bool bind_queue(struct amqp_group *g) {
@@ -58,9 +53,7 @@ static bool bind_queue(struct amqp_group *g) {
 static bool on_ready(void *role) {
     struct amqp_group *g = role;
     amqp_connection_state_t c = amqp_link_connection(g->link);
-    if (!amqp_link_exchange(g->link, &g->bus->settings) || !make_queue(g, g->queue, true) ||
-        !make_queue(g, g->parked, false) || !bind_queue(g))
-        return false;
+    if (!amqp_link_exchange(g->link, &g->bus->settings) || !make_queues(g) || !bind_queue(g)) return false;
     amqp_basic_qos(c, AMQP_CHANNEL, 0, (uint16_t)g->window, 0);
     if (!amqp_link_replied(g->link, "setting the prefetch")) return false;
     amqp_basic_consume(c, AMQP_CHANNEL, amqp_cstring_bytes(g->queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);

@@ -128,35 +128,56 @@ static bool open_channel(struct amqp_link *l) {
     return amqp_link_replied(l, "opening a channel");
 }
 
-static bool is_missing(amqp_rpc_reply_t reply) {
-    if (reply.reply_type != AMQP_RESPONSE_SERVER_EXCEPTION || reply.reply.id != AMQP_CHANNEL_CLOSE_METHOD) return false;
-    return ((const amqp_channel_close_t *)reply.reply.decoded)->reply_code == AMQP_NOT_FOUND;
+static bool reopen_channel(struct amqp_link *l) {
+    amqp_channel_close_ok_t ok = {0};
+    return amqp_link_sent(l, amqp_send_method(l->c, AMQP_CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok)) &&
+           open_channel(l);
 }
 
-bool amqp_link_has(struct amqp_link *l, const char *exchange, const char *queue, bool *has) {
-    const char *name = exchange ? exchange : queue;
-    if (exchange)
-        amqp_exchange_declare(l->c, AMQP_CHANNEL, amqp_cstring_bytes(name), amqp_cstring_bytes("topic"), 1, 1, 0, 0,
-                              amqp_empty_table);
-    else amqp_queue_declare(l->c, AMQP_CHANNEL, amqp_cstring_bytes(name), 1, 1, 0, 0, amqp_empty_table);
+struct amqp_queue_wanted {
+    const char *name;
+    amqp_table_t arguments;
+};
+
+// What exists otherwise than we would make it, or what we may not make, is taken as it is, if it is there.
+static bool declare(struct amqp_link *l, void (*send)(struct amqp_link *l, const void *arg, bool passive),
+                    const void *arg, const char *doing) {
+    send(l, arg, false);
     amqp_rpc_reply_t reply = amqp_get_rpc_reply(l->c);
-    *has = reply.reply_type == AMQP_RESPONSE_NORMAL;
-    if (*has) return true;
-    if (!is_missing(reply)) return replied(l, reply, exchange ? "looking for the exchange" : "looking for the queue");
-    amqp_channel_close_ok_t ok = {0};
-    if (!amqp_link_sent(l, amqp_send_method(l->c, AMQP_CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok))) return false;
-    return open_channel(l);
+    if (reply.reply_type != AMQP_RESPONSE_SERVER_EXCEPTION || reply.reply.id != AMQP_CHANNEL_CLOSE_METHOD)
+        return replied(l, reply, doing);
+    if (!reopen_channel(l)) return false;
+    send(l, arg, true);
+    return amqp_link_replied(l, doing);
+}
+
+static void send_queue(struct amqp_link *l, const void *arg, bool passive) {
+    const struct amqp_queue_wanted *q = arg;
+    amqp_queue_declare(l->c, AMQP_CHANNEL, amqp_cstring_bytes(q->name), passive, 1, 0, 0, q->arguments);
+}
+
+bool amqp_link_queue(struct amqp_link *l, const char *name, amqp_table_t arguments) {
+    struct amqp_queue_wanted wanted = {name, arguments};
+    return declare(l, send_queue, &wanted, "declaring the queue");
+}
+
+static void send_exchange(struct amqp_link *l, const void *arg, bool passive) {
+    amqp_exchange_declare(l->c, AMQP_CHANNEL, amqp_cstring_bytes(arg), amqp_cstring_bytes("topic"), passive, 1, 0, 0,
+                          amqp_empty_table);
+}
+
+static bool look_for_exchange(struct amqp_link *l, const struct amqp_settings *s) {
+    send_exchange(l, s->exchange, true);
+    amqp_rpc_reply_t reply = amqp_get_rpc_reply(l->c);
+    bool missing = reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION && reply.reply.id == AMQP_CHANNEL_CLOSE_METHOD &&
+                   ((const amqp_channel_close_t *)reply.reply.decoded)->reply_code == AMQP_NOT_FOUND;
+    if (missing) return amqp_link_fail(l, "there is no exchange '%s' at %s", s->exchange, s->place);
+    return replied(l, reply, "looking for the exchange");
 }
 
 bool amqp_link_exchange(struct amqp_link *l, const struct amqp_settings *s) {
-    bool has;
     if (s->exchange[0] == 0) return true;
-    if (!amqp_link_has(l, s->exchange, NULL, &has)) return false;
-    if (has) return true;
-    if (s->named) return amqp_link_fail(l, "there is no exchange '%s' at %s", s->exchange, s->place);
-    amqp_exchange_declare(l->c, AMQP_CHANNEL, amqp_cstring_bytes(s->exchange), amqp_cstring_bytes("topic"), 0, 1, 0, 0,
-                          amqp_empty_table);
-    return amqp_link_replied(l, "declaring the exchange");
+    return s->named ? look_for_exchange(l, s) : declare(l, send_exchange, s->exchange, "declaring the exchange");
 }
 
 // ---- connecting

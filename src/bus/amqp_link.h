@@ -71,8 +71,8 @@ bool amqp_link_fail(struct amqp_link *l, const char *format, ...) __attribute__(
 bool amqp_link_sent(struct amqp_link *l, int status);           // of a call that only sends
 bool amqp_link_replied(struct amqp_link *l, const char *doing); // of the last call that waits for an answer
 void amqp_link_proved(struct amqp_link *l);                     // it works: the next backoff starts small
-// Is it there (passive declaration)? The channel is opened anew when it is not.
-bool amqp_link_has(struct amqp_link *l, const char *exchange, const char *queue, bool *has);
+// Durable; made if it is missing, otherwise taken as it is: an administrator may have made a quorum queue of it.
+bool amqp_link_queue(struct amqp_link *l, const char *name, amqp_table_t arguments);
 bool amqp_link_exchange(struct amqp_link *l, const struct amqp_settings *s); // is there, or is made
 
 #endif
