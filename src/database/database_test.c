@@ -403,6 +403,27 @@ static void test_migrations_are_applied_once_and_newer_is_refused(void **state) 
     test_db_remove(&t);
 }
 
+static void note_migrated(void *arg, uint32_t number, const char *name) {
+    uint32_t *sum = arg;
+    assert_string_equal(name, number == 1 ? "things" : "more");
+    *sum = *sum * 10 + number;
+}
+
+static void test_migrating_tells_what_was_applied(void **state) {
+    struct test_db t;
+    struct error e = {0};
+    uint32_t numbers = 0;
+    test_db_prepare(&t);
+    const char *url = test_db_server ? t.url : t.path;
+    assert_int_equal(database_migrate(url, shape, note_migrated, &numbers, &e), ERR_OK);
+    assert_int_equal(numbers, 1);
+    assert_int_equal(database_migrate(url, grown, note_migrated, &numbers, &e), ERR_OK);
+    assert_int_equal(database_migrate(url, grown, note_migrated, &numbers, &e), ERR_OK);
+    assert_int_equal(numbers, 12);
+    assert_int_equal(database_migrate(url, shape, note_migrated, &numbers, &e), ERR_VERSION);
+    test_db_remove(&t);
+}
+
 static void test_opening_says_what_is_wrong(void **state) {
     struct test_db t;
     struct error e = {0};
@@ -476,6 +497,7 @@ static int on_postgres(void) {
         cmocka_unit_test(test_a_full_queue_is_busy),
         cmocka_unit_test(test_close_finishes_what_was_submitted),
         cmocka_unit_test(test_migrations_are_applied_once_and_newer_is_refused),
+        cmocka_unit_test(test_migrating_tells_what_was_applied),
     };
     test_db_server = getenv("BARID_TEST_POSTGRES");
     shape[0].sql = grown[0].sql = broken[0].sql = POSTGRES_SHAPE;
@@ -501,6 +523,7 @@ int main(void) {
         cmocka_unit_test(test_what_was_deleted_is_nowhere_after_a_quiet_while),
         cmocka_unit_test(test_the_log_stays_bounded_under_constant_writing),
         cmocka_unit_test(test_migrations_are_applied_once_and_newer_is_refused),
+        cmocka_unit_test(test_migrating_tells_what_was_applied),
         cmocka_unit_test(test_opening_says_what_is_wrong),
         cmocka_unit_test(test_a_check_finds_damage_and_changes_nothing),
     };

@@ -53,9 +53,10 @@ bool postgres_begin_unsent(struct postgres_db *db) {
                                        : "begin isolation level repeatable read read only"))
         return false;
     if (!db->session.pooled) return true;
-    return postgres_ask_plain(
-        db, "select set_config('search_path', 'barid' || coalesce(', ' || nullif(current_setting('search_path'),"
-            " ''), ''), true), set_config('statement_timeout', '30s', true)");
+    return postgres_ask_plain(db,
+                              "select set_config('search_path', 'barid' || coalesce(', ' || "
+                              "nullif(current_setting('search_path'), ''), ''), true), "
+                              "set_config('statement_timeout', '30s', true), set_config('lock_timeout', '10s', true)");
 }
 
 // Until there is something to read, or no hope.

@@ -22,8 +22,9 @@ static void grow(struct postgres_db *db, uint32_t slot) {
     db->slots = slots;
 }
 
-// Where the quoted text that begins here ends; `at` itself when nothing is quoted.
+// Where the quoted text or the comment that begins here ends; `at` itself when there is none.
 static const char *skip_quoted(const char *at) {
+    if (at[0] == '-' && at[1] == '-') return at + strcspn(at, "\n");
     if (*at == '\'' || *at == '"') {
         const char *end = strchr(at + 1, *at); // a doubled quote is two quoted texts, side by side
         return end ? end + 1 : at + strlen(at);
@@ -38,7 +39,7 @@ static const char *skip_quoted(const char *at) {
     return end ? end + tag + 1 : at;
 }
 
-// ?1 becomes $1, but within quotes.
+// ?1 becomes $1, but not within quotes.
 static void translate(struct postgres_stmt *s, const char *text) {
     char *out = s->text = strdup(text);
     if (!out) die("no memory for a statement");

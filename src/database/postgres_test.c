@@ -180,12 +180,105 @@ static void test_a_statement_outlives_a_change_of_its_table(void **state) {
     test_pg_close(&p);
 }
 
+// ---- size
+
+#define BIG (24u << 20)
+
+static enum err write_big(struct db *db, void *arg) {
+    static struct db_sql sql = {.text = "insert into things (id, body) values (?1, ?2) -- it's ?3 in a comment"};
+    for (int64_t i = 0; i < 3; i++) {
+        struct db_stmt *s = db_prepare(db, &sql);
+        db_bind_int(s, 1, i);
+        db_bind_blob(s, 2, arg, BIG);
+        enum err err = i < 2 ? db_run_later(s) : db_run(s);
+        if (err) return err;
+    }
+    return ERR_OK;
+}
+
+static enum err read_big(struct db *db, void *arg) {
+    static struct db_sql blobs = {.text = "select body from things order by id"};
+    static struct db_sql rows = {.text = "select i, 'row ' || i from generate_series(1, 300000) i"};
+    struct db_stmt *s = db_prepare(db, &blobs);
+    for (int i = 0; i < 3; i++) {
+        size_t n;
+        assert_int_equal(db_step(s), DB_ROW);
+        const void *data = db_blob(s, 0, &n);
+        assert_int_equal(n, BIG);
+        assert_memory_equal(data, arg, n);
+    }
+    s = db_prepare(db, &rows);
+    for (int64_t i = 1; i <= 300000; i++) {
+        assert_int_equal(db_step(s), DB_ROW);
+        assert_true(db_int(s, 0) == i);
+    }
+    assert_string_equal(db_text(s, 1, NULL), "row 300000");
+    assert_int_equal(db_step(s), DB_DONE);
+    return ERR_OK;
+}
+
+static void test_large_values_and_many_rows(void **state) {
+    struct test_postgres p;
+    char *data = malloc(BIG);
+    for (uint32_t i = 0; i < BIG; i++) data[i] = (char)(i * 2654435761u >> 24);
+    test_pg_open(&p, shape);
+    assert_int_equal(test_db_do(&p.t, write_big, data, false), ERR_OK);
+    assert_int_equal(test_db_do(&p.t, read_big, data, true), ERR_OK);
+    test_pg_close(&p);
+    free(data);
+}
+
+// ---- errors
+
+static enum err run_text(struct db *db, struct db_sql *sql) { return db_run(db_prepare(db, sql)); }
+
+static enum err fails(struct db *db, void *arg) {
+    static struct db_sql statements[] = {
+        {.text = "select 1 / 0"},
+        {.text = "select * from not_there"},
+        {.text = "select not_there from things"},
+        {.text = "select not_there()"},
+        {.text = "select raises()"},
+        {.text = "select pg_sleep(60)"},
+        {.text = "select repeat('x', 10)::varchar(3)::uuid"},
+    };
+    return run_text(db, &statements[*(int64_t *)arg]);
+}
+
+// Whose fault it is; what a user's function does is never ours.
+static void test_errors_are_told_apart(void **state) {
+    static const enum err want[] = {ERR_INVALID,  ERR_DATABASE, ERR_DATABASE, ERR_DATABASE,
+                                    ERR_DATABASE, ERR_TIMEOUT,  ERR_INVALID};
+    struct test_postgres p;
+    struct error e = {0};
+    char url[600];
+    test_pg_prepare(&p);
+    test_pg_url(url, sizeof url, p.admin, p.name);
+    strncat(url, strchr(url, '?') ? "&options=-cstatement_timeout%3D200" : "?options=-cstatement_timeout%3D200",
+            sizeof url - strlen(url) - 1);
+    if (test_pg_open_with(&p, (struct database_options){.url = url}, shape, &e)) fail_msg("%s", e.text);
+    test_pg_sql(p.url, "create function barid.raises() returns int language plpgsql as "
+                       "$$ begin execute 'selekt 1'; return 1; end $$");
+    for (int64_t i = 0; i < 7; i++) {
+        struct test_unit x = test_unit_of(&p.t, fails, &i);
+        x.stop = true;
+        assert_int_equal(database_submit(p.t.d, &x.unit), ERR_OK);
+        test_db_loop(&p.t);
+        assert_int_equal(x.err, want[i]);
+        assert_true(strlen(x.unit.error.text) > 0);
+        if (i == 1) assert_non_null(strstr(x.unit.error.text, "barid migrate"));
+    }
+    test_pg_close(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arrays_go_there_and_come_back),
         cmocka_unit_test(test_kinds_of_values_may_change),
         cmocka_unit_test(test_a_unit_is_stored_whole_or_not_at_all),
         cmocka_unit_test(test_a_statement_outlives_a_change_of_its_table),
+        cmocka_unit_test(test_large_values_and_many_rows),
+        cmocka_unit_test(test_errors_are_told_apart),
     };
     return test_pg_main(tests);
 }
