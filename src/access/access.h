@@ -21,7 +21,8 @@ struct database;
 struct io;
 struct loop;
 
-// sql/sqlite/0003_access.sql, one file: {.number = 3, .name = "access", .file = &access_files[0]}. The database is
+// sql/sqlite/0003_access.sql: {.number = 3, .name = "access", .file = &access_files[0]}; for PostgreSQL
+// sql/postgres/0102_access.sql: {.number = 102, .name = "access", .file = &access_files[1]}. The database is
 // opened with it.
 extern const struct embedded_file access_files[];
 

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define CHANGES_MAX 65536 // under way
+#define LANE        UINT32_C(0x61636373)
 
 void *change_new(struct access *a, size_t size, access_done_fn *done, void *arg) {
     struct change *c = access_alloc(size);
@@ -67,7 +68,7 @@ static void advance(struct access *a) {
         struct change *c = LIST_ITEM(at, struct change, node);
         if (c->hashing) return;
         list_remove(at);
-        c->unit = (struct db_unit){.run = unit_run, .done = unit_done};
+        c->unit = (struct db_unit){.run = unit_run, .done = unit_done, .lane = LANE};
         enum err err = c->err == ERR_OK ? database_submit(a->o.database, &c->unit) : c->err;
         if (err != ERR_OK) tell_soon(c, err);
     }

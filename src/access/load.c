@@ -29,12 +29,28 @@ static enum err read_rows(struct db *db, struct db_sql *sql, int texts, int flag
     return (enum err) - step;
 }
 
+static void rows_free(struct row **rows) {
+    for (struct row *r = *rows, *next; r != NULL; r = next) {
+        next = r->next;
+        for (int i = 0; i < 5; i++) free(r->text[i]);
+        free(r);
+    }
+    *rows = NULL;
+}
+
+static void load_release(struct load *l) {
+    rows_free(&l->users);
+    rows_free(&l->vhosts);
+    rows_free(&l->permissions);
+}
+
 static enum err load_run(struct db *db, struct db_unit *unit) {
     static struct db_sql users = {.text = "select name, hash, hash_algorithm, tags from broker_user order by name"};
     static struct db_sql vhosts = {.text = "select name, description, tags, tracing from broker_vhost order by name"};
     static struct db_sql permissions = {.text = "select user_name, vhost_name, configure, write, read "
                                                 "from broker_permission order by user_name, vhost_name"};
     struct load *l = (struct load *)unit;
+    load_release(l); // of an earlier run
     enum err err = read_rows(db, &users, 4, -1, &l->users);
     if (err == ERR_OK) err = read_rows(db, &vhosts, 3, 3, &l->vhosts);
     if (err == ERR_OK) err = read_rows(db, &permissions, 5, -1, &l->permissions);
@@ -53,15 +69,6 @@ static void fill(struct access *a, const struct load *l) {
         table_permission_set(a, table_user(a, r->text[0]), r->text[1], (const char *const *)&r->text[2]);
 }
 
-static void rows_free(struct row *r) {
-    while (r != NULL) {
-        struct row *next = r->next;
-        for (int i = 0; i < 5; i++) free(r->text[i]);
-        free(r);
-        r = next;
-    }
-}
-
 static void load_done(struct db_unit *unit, enum err err) {
     struct load *l = (struct load *)unit;
     struct access *a = l->access;
@@ -69,9 +76,7 @@ static void load_done(struct db_unit *unit, enum err err) {
         if (err == ERR_OK) fill(a, l);
         l->opened(l->arg, err, err == ERR_OK ? NULL : &unit->error);
     }
-    rows_free(l->users);
-    rows_free(l->vhosts);
-    rows_free(l->permissions);
+    load_release(l);
     free(l);
     access_leave(a);
 }

@@ -1,10 +1,14 @@
-// For tests: access over a real database, with calls that wait for their answer.
+// For tests: access over a real database, with calls that wait for their answer. With BARID_TEST_ACCESS_ON=postgres
+// that is PostgreSQL, on the server that BARID_TEST_POSTGRES names.
 #ifndef BARID_ACCESS_RIG_TEST_H
 #define BARID_ACCESS_RIG_TEST_H
 
 #include "access/access.h"
 #include "base/test_io.h"
 #include "database/test_database.h"
+#ifdef BARID_POSTGRES
+#include "database/postgres_fixture.h"
+#endif
 
 #define RIG_MINUTE_NS (UINT64_C(60) * 1000000000)
 #define RIG_NEAR      "127.0.0.1"
@@ -12,6 +16,9 @@
 
 struct rig {
     struct test_db t;
+#ifdef BARID_POSTGRES
+    struct test_postgres postgres;
+#endif
     struct test_io io;
     struct access *access;
     struct access_options o;
@@ -22,6 +29,49 @@ struct rig {
 };
 
 static const struct migration rig_migrations[] = {{.number = 3, .name = "access", .file = &access_files[0]}, {0}};
+
+static inline bool rig_on_postgres(void) {
+    const char *on = getenv("BARID_TEST_ACCESS_ON");
+    return on != NULL && strcmp(on, "postgres") == 0;
+}
+
+#ifdef BARID_POSTGRES
+static const struct migration rig_postgres_migrations[] = {{.number = 102, .name = "access", .file = &access_files[1]},
+                                                           {0}};
+
+static inline bool rig_missing(void) { return rig_on_postgres() && !test_pg_there(); }
+
+static inline void rig_open_postgres(struct rig *r) {
+    test_pg_open(&r->postgres, rig_postgres_migrations);
+    r->t = r->postgres.t;
+}
+
+static inline void rig_reopen_postgres(struct rig *r) {
+    struct error e = {0};
+    database_close(r->t.d);
+    if (test_pg_open_with(&r->postgres, (struct database_options){0}, rig_postgres_migrations, &e))
+        fail_msg("%s", e.text);
+    r->t.d = r->postgres.t.d;
+}
+
+static inline void rig_close_postgres(struct rig *r) { test_pg_close(&r->postgres); }
+#else
+static inline bool rig_missing(void) { return rig_on_postgres(); }
+static inline void rig_open_postgres(struct rig *r) {}
+static inline void rig_reopen_postgres(struct rig *r) {}
+static inline void rig_close_postgres(struct rig *r) {}
+#endif
+
+// At the beginning of main: true, after saying so, when there is no server.
+static inline bool rig_skips(void) {
+    if (rig_missing()) printf("skipped: BARID_TEST_POSTGRES is not set\n");
+    return rig_missing();
+}
+
+static inline void rig_open_database(struct rig *r) {
+    if (rig_on_postgres()) rig_open_postgres(r);
+    else test_db_open(&r->t, rig_migrations);
+}
 
 static void rig_answer(struct rig *r, enum err err, const struct error *e) {
     r->err = err;
@@ -64,19 +114,21 @@ static inline void rig_init(struct rig *r) {
     memset(r, 0, sizeof *r);
     test_io_init(&r->io, 1);
     r->io.monotonic_ns = RIG_MINUTE_NS;
-    test_db_open(&r->t, rig_migrations);
+    rig_open_database(r);
     rig_open_access(r);
 }
 
 static inline void rig_restart(struct rig *r) {
     access_free(r->access);
-    test_db_reopen(&r->t, rig_migrations);
+    if (rig_on_postgres()) rig_reopen_postgres(r);
+    else test_db_reopen(&r->t, rig_migrations);
     rig_open_access(r);
 }
 
 static inline void rig_release(struct rig *r) {
     access_free(r->access);
-    test_db_close(&r->t);
+    if (rig_on_postgres()) rig_close_postgres(r);
+    else test_db_close(&r->t);
 }
 
 // ---- calls that wait

@@ -15,6 +15,7 @@ const struct migration server_migrations[] = {
 const struct migration server_postgres_migrations[] = {
     {.number = 1, .name = "outbox", .file = &outbox_migrations[1]},
     {.number = 101, .name = "chat", .file = &chat_files[1]},
+    {.number = 102, .name = "access", .file = &access_files[1]},
     {.number = 103, .name = "datastore", .file = &datastore_migrations[0]},
     {0},
 };
