@@ -100,6 +100,8 @@ class Program:
         out, _ = self.process.communicate()
         if self.process.returncode != 0:
             self.fail()
+        self.errors.seek(0)
+        sys.stderr.write(self.errors.read().decode(errors="replace"))
         self.errors.close()
         return [json.loads(line) for line in out.splitlines()]
 

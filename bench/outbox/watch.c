@@ -24,6 +24,7 @@
 #define PARTITIONS_MAX 1024
 #define METADATA_MS    10000
 #define GRACE_NS       1000000000
+#define TOLD_MAX       10
 
 static struct {
     const char *brokers, *topic, *commits;
@@ -69,6 +70,15 @@ static void open_topic(struct watch *w) {
     rd_kafka_metadata_destroy(m);
 }
 
+// The first few are told, so that they can be looked for.
+static void out_of_order(struct watch *w, const rd_kafka_message_t *m, const struct event *e) {
+    if (++w->out_of_order > TOLD_MAX) return;
+    fprintf(stderr,
+            "outbox_watch: event %" PRIu64 " of key %" PRIu32 " comes after %" PRId64 ": partition %d, offset %" PRId64
+            "\n",
+            e->number, e->key, w->last[e->key], (int)m->partition, m->offset);
+}
+
 static void note(struct watch *w, const rd_kafka_message_t *m, int64_t now) {
     struct event e;
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) return;
@@ -89,7 +99,7 @@ static void note(struct watch *w, const rd_kafka_message_t *m, int64_t now) {
     if (kind == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME) w->kafka_ns[e.number] = stamp * 1000000 + 500000;
     w->came_ns[e.number] = now;
     w->distinct++;
-    if ((int64_t)e.number < w->last[e.key]) w->out_of_order++;
+    if ((int64_t)e.number < w->last[e.key]) out_of_order(w, m, &e);
     else w->last[e.key] = (int64_t)e.number;
 }
 
