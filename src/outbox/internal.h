@@ -78,9 +78,7 @@ struct claim {
     uint64_t parked;
     // PostgreSQL only
     uint64_t buckets; // those we have
-    bool look;        // from the low-water mark on, beside what is in memory
-    uint64_t started_ns;
-    int64_t *known; // ids in memory
+    int64_t *known;   // ids in memory
     size_t known_n;
     char *held_text;   // keys whose rows stay in the database for now, one after the other
     const char **held; // … each of them
@@ -102,8 +100,6 @@ struct look {
     int64_t mark;      // the next low-water mark, once the transactions of then have ended; -1: none
     int64_t mark_xmax; // they are older than this; 0: not known yet
     uint64_t mark_ms;  // when it was set
-    uint64_t again_ns; // no look before
-    struct loop_timer timer;
 };
 
 // What the table as a whole is like; measure.c.

@@ -11,36 +11,21 @@
 // and a look since then has seen what they left. Should one slip through (a process stopped between taking its id and
 // writing its row), the safety check finds it, which begins at the first row.
 //
-// While a transaction stays open for long the mark stays too, and a look has to pass over all that was deleted since. A
-// look that took long is therefore not repeated at once: claims go on at the cursor meanwhile.
+// No claim begins above the mark, however long a look takes while a transaction that stays open holds the mark back:
+// what an older transaction leaves below the cursor must be seen together with what its application stores after it.
 #include "outbox/internal.h"
-
-#include "base/io.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define MARK_AGE_MS   100     // between reaching a mark and asking for xmax
-#define LOOK_CHEAP_NS 2000000 // looks that take no longer are not rationed
-#define LOOK_REST     4       // otherwise: so many times as long without one
-#define LOOK_REST_MAX 5000000000ull
+#define MARK_AGE_MS 100 // between reaching a mark and asking for xmax
 
-static void again(struct loop_timer *t) {
-    struct outbox *o = LIST_ITEM(t, struct outbox, look.timer);
-    o->more = true;
-    outbox_claim(o);
-}
-
-void look_init(struct outbox *o) {
-    o->look = (struct look){.mark = -1};
-    o->look.timer.fn = again;
-}
+void look_init(struct outbox *o) { o->look = (struct look){.mark = -1}; }
 
 void look_rewind(struct outbox *o, int64_t to) {
     struct look *l = &o->look;
     if (to < l->low) l->low = to;
     l->mark = -1;
-    l->again_ns = 0;
 }
 
 static bool list_known(struct outbox *o, struct claim *c) {
@@ -74,14 +59,9 @@ static bool list_held(struct outbox *o, struct claim *c) {
 }
 
 bool look_prepare(struct outbox *o, struct claim *c) {
-    struct look *l = &o->look;
-    c->started_ns = io_monotonic_ns(o->options.io);
     c->buckets = lease_buckets(o);
-    c->look = c->started_ns >= l->again_ns;
-    c->after = c->look ? l->low : o->cursor;
-    if (!c->look && !loop_timer_active(&l->timer))
-        loop_timer_start(o->options.loop, &l->timer, (l->again_ns - c->started_ns) / 1000000 + 1);
-    return (!c->look || list_known(o, c)) && list_held(o, c);
+    c->after = o->look.low;
+    return list_known(o, c) && list_held(o, c);
 }
 
 static void move(struct outbox *o, const struct claim *c) {
@@ -102,10 +82,5 @@ static void move(struct outbox *o, const struct claim *c) {
 }
 
 void look_done(struct outbox *o, const struct claim *c) {
-    struct look *l = &o->look;
-    if (!c->look) return;
-    if (c->after == l->low) move(o, c); // otherwise it was told to go back meanwhile
-    uint64_t now = io_monotonic_ns(o->options.io), took = now - c->started_ns;
-    if (took <= LOOK_CHEAP_NS || c->after > l->low) return;
-    l->again_ns = now + (took * LOOK_REST < LOOK_REST_MAX ? took * LOOK_REST : LOOK_REST_MAX);
+    if (c->after == o->look.low) move(o, c); // otherwise it was told to go back meanwhile
 }

@@ -391,7 +391,6 @@ enum err outbox_new(struct outbox **out, const struct outbox_options *options, s
 }
 
 static void end_shared(struct outbox *o) {
-    loop_timer_stop(o->options.loop, &o->look.timer);
     loop_timer_stop(o->options.loop, &o->notice_timer);
     database_unlisten(o->options.database, channel(o), noticed, o);
     leases_free(o);

@@ -142,6 +142,34 @@ def test_notify(source, relay, kafka, topic):
 
 # ---- more of what it promises
 
+def test_what_an_older_transaction_leaves_comes_before_what_follows_it(source, relay, kafka, topic):
+    """Ids rise in the order of storing, rows appear in the order of committing. Here an event is stored, others that are
+    younger are published meanwhile, it is committed, and what follows it under its key is committed at once; all that
+    while looking back is slow, for a third transaction stays open and keeps what was deleted from being cleared away."""
+    holder, older = psycopg2.connect(source.database), Source(source.database, topic)
+    try:
+        with holder.cursor() as cursor:
+            cursor.execute("create temporary table held (n int)")  # anything that writes
+        source.store(key="bulk", count=1)
+        rows(source.database, "insert into barid.outbox (topic, key, payload) select %s, 'many-' || i, "
+             "convert_to('{\"key\": \"many\", \"number\": 0}', 'UTF8') from generate_series(1, 30000) i", topic)
+        eventually(lambda: source.waiting() == 0, 60, "the many being published")
+        with Tap(kafka, topic) as tap:
+            for number in range(20):
+                with older.connection, older.connection.cursor() as cursor:
+                    cursor.execute("select barid.publish(%s, 'k', %s)", (topic, json.dumps({"key": "k", "number": 2 * number})))
+                    source.store(key="younger")
+                    eventually(lambda: source.waiting() == 0, 10, "the younger one being published")
+                older.owed["k"] += [2 * number]
+                older.store(key="k")  # 2 * number + 1
+                eventually(lambda: source.waiting() == 0, 40, "both being published")
+            eventually(lambda: tap.distinct() == 30_001 + 20 * 3, 60, "everything arriving")
+            tap.ledger.check(older.owed)
+    finally:
+        older.close()
+        holder.close()
+
+
 def test_a_long_line_of_keys_flows_while_one_is_refused(source, relay, kafka, topic):
     source.store(key="poison", topic=UNKNOWN)
     source.owed["poison"].clear()
