@@ -16,6 +16,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from support.services import ServiceMissing, Services  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "embedded: looks into a server's directory; not for PostgreSQL and Kafka")
+
+
 @pytest.fixture(scope="session")
 def services():
     with Services() as shared:

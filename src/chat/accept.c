@@ -162,7 +162,7 @@ static enum err store_event(struct db *db, const struct accept *op) {
     char id[ID_TEXT];
     id_format(&op->message_id, id);
     // The message's id is the event's: whoever sees it twice can tell.
-    return event_store(db, &op->message_id, "message_send", op->conversation_id, op->now,
+    return event_store(db, op->op.chat, &op->message_id, "message_send", op->conversation_id, op->now,
                        "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"by_user_id\":\"%s\","
                        "\"kind\":\"%s\",\"bytes\":%llu,\"accepted_at\":%lld",
                        id, op->conversation_id, (unsigned long long)op->seq, op->who.user_id,

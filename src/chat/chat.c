@@ -11,6 +11,7 @@
 
 #include <sodium.h>
 #include <stdlib.h>
+#include <string.h>
 
 const struct migration chat_migrations[] = {
     {.number = 1, .name = "outbox", .file = &outbox_migrations[0]},
@@ -32,6 +33,8 @@ static void defaults(struct chat_options *o) {
     if (o->devices_max == 0) o->devices_max = 16;
     if (o->members_max == 0) o->members_max = 1000;
     if (o->slow_link_ms == 0) o->slow_link_ms = 60000;
+    if (o->bus_prefix == NULL) o->bus_prefix = "";
+    ASSERT(strlen(o->bus_prefix) <= CHAT_PREFIX_MAX);
     if (o->sweep_every_ms == 0) o->sweep_every_ms = 60000;
 }
 

@@ -31,6 +31,7 @@ struct chat_options {
     struct datastore *datastore;
     struct bus *bus;
     struct servers *servers; // PostgreSQL: this server among the others (servers.h), joined
+    const char *bus_prefix;  // before the names of topics and groups, NULL: none; outlives the service
     bool registration_closed;
     uint64_t message_ttl_ms;     // undelivered for this long: expired; 0: 30 days
     uint64_t session_ttl_ms;     // 0: 180 days, renewed by use
@@ -45,6 +46,8 @@ struct chat_options {
 extern const struct embedded_file chat_files[]; // sql/sqlite/0002_chat.sql, sql/postgres/0101_chat.sql
 // For tests of this part alone; they include outbox's and inbox's tables.
 extern const struct migration chat_migrations[], chat_postgres_migrations[];
+
+#define CHAT_PREFIX_MAX 64
 
 enum err chat_new(struct chat **out, const struct chat_options *o, struct error *e);
 // Nothing is called back after it. It comes before the database, the bus and the data store are closed, and these are

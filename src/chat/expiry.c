@@ -94,7 +94,7 @@ static enum err find_recipient(struct db *db, struct overdue *o) {
     return ERR_OK;
 }
 
-static enum err tell_sender(struct db *db, struct overdue *o, int64_t now) {
+static enum err tell_sender(struct db *db, const struct chat *c, struct overdue *o, int64_t now) {
     static struct db_sql deliveries = {
         .text = "update delivery set expired_at = ?2 where mid = ?1 and received_at is null"};
     static struct db_sql mark = {.text = "update message set expired_at = ?2 where mid = ?1"};
@@ -106,15 +106,15 @@ static enum err tell_sender(struct db *db, struct overdue *o, int64_t now) {
     const struct entry *e = &o->push.entry;
     char id[ID_TEXT];
     id_format(&e->e.message_id, id);
-    return event_store(db, &o->event_id, "message_expired", e->conversation_id, now,
+    return event_store(db, c, &o->event_id, "message_expired", e->conversation_id, now,
                        "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"at\":%lld", id,
                        e->conversation_id, (unsigned long long)e->e.seq, (long long)now);
 }
 
-static enum err expire(struct db *db, struct overdue *o, int64_t now, struct gone *g) {
+static enum err expire(struct db *db, const struct chat *c, struct overdue *o, int64_t now, struct gone *g) {
     static struct db_sql claims = {.text = "update device_delivery set open = 0 where mid = ?1 and open = 1"};
     static struct db_sql close = {.text = "update message set open = 0, claims = 0 where mid = ?1"};
-    enum err err = o->undelivered ? tell_sender(db, o, now) : ERR_OK;
+    enum err err = o->undelivered ? tell_sender(db, c, o, now) : ERR_OK;
     if (err == ERR_OK) err = RUN(db, &claims, o->mid);
     if (err == ERR_OK) err = RUN(db, &close, o->mid);
     return err == ERR_OK ? content_drop(db, o->mid, now, g) : err;
@@ -131,7 +131,8 @@ static enum err expiry_run(struct db *db, struct db_unit *u) {
     if (err != ERR_OK || !ours) return err;
     err = lock_overdue(db, op, &last);
     if (err == ERR_OK) err = find_overdue(db, op, last);
-    for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = expire(db, &op->overdue[i], op->now, &op->gone);
+    for (size_t i = 0; i < op->n && err == ERR_OK; i++)
+        err = expire(db, op->op.chat, &op->overdue[i], op->now, &op->gone);
     if (err == ERR_OK) err = gone_settle(db, &op->gone);
     for (size_t i = 0; i < op->n && err == ERR_OK; i++) err = push_tell(db, &op->overdue[i].push, op->op.server);
     return err;

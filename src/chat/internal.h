@@ -25,6 +25,7 @@ struct bus_subscription;
 
 #define CHAT_HASH   32 // BLAKE2b of a token or ticket; SHA-256 of a content
 #define CHAT_DAY_MS INT64_C(86400000)
+#define CHAT_TOPIC  128 // bytes of a topic or a group with its prefix
 
 struct chat {
     struct chat_options o; // defaults filled in
@@ -125,8 +126,9 @@ enum err content_drop(struct db *db, int64_t mid, int64_t now, struct gone *g);
 void gone_media(struct gone *g, const void *hash, int64_t uid, int64_t bytes);
 
 // An event for the bus, in the transaction of what it tells of: `fields` is the inside of a JSON object.
-enum err event_store(struct db *db, const struct id *event_id, const char *topic, const char *conversation_id,
-                     int64_t now, const char *fields, ...) __attribute__((format(printf, 6, 7)));
+enum err event_store(struct db *db, const struct chat *c, const struct id *event_id, const char *topic,
+                     const char *conversation_id, int64_t now, const char *fields, ...)
+    __attribute__((format(printf, 7, 8)));
 
 // Devices (devices.c). The user is locked (lock_user). Pending messages of the user go into the mailbox of a device
 // that has just become live; lock_messages_of_user was called.

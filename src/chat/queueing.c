@@ -267,11 +267,11 @@ enum err queueing_start(struct chat *c, struct error *e) {
     q->timer.fn = try_held;
     // Not one event of a conversation at a time: the units run in the order in which they are submitted, share their
     // commits, and a retried message carries its seq.
-    struct bus_subscribe_options o = {.group = GROUP,
-                                      .pattern = "message_send",
-                                      .prefetch = PREFETCH,
-                                      .max_attempts = ATTEMPTS_MAX,
-                                      .unordered = true};
+    char group[CHAT_TOPIC], topic[CHAT_TOPIC];
+    snprintf(group, sizeof group, "%s" GROUP, c->o.bus_prefix);
+    snprintf(topic, sizeof topic, "%smessage_send", c->o.bus_prefix);
+    struct bus_subscribe_options o = {
+        .group = group, .pattern = topic, .prefetch = PREFETCH, .max_attempts = ATTEMPTS_MAX, .unordered = true};
     return bus_subscribe(c->o.bus, &o, deliver, c, &q->subscription, e);
 }
 

@@ -99,7 +99,7 @@ static enum err tell(struct db *db, struct receipt *op, enum chat_entry_type typ
     char id[ID_TEXT];
     id_format(&op->message_id, id);
     return event_store(
-        db, event_id, topic, op->conversation_id, op->now,
+        db, op->op.chat, event_id, topic, op->conversation_id, op->now,
         "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"by_user_id\":\"%s\",\"at\":%lld", id,
         op->conversation_id, (unsigned long long)op->seq, op->who.user_id, (long long)op->now);
 }

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "bus/bus.h"
+#include "chat/chat.h"
 #include "chat/servers.h"
 #include "cli/server_database.h"
 #include "database/database.h"
@@ -38,6 +39,19 @@ static bool bus_settings(struct serve_parts *p, const char *url) {
                                                 : "?create_topics=true");
     if (n < (int)sizeof p->bus_url) return true;
     fprintf(stderr, "barid serve: --bus is too long\n");
+    return false;
+}
+
+static bool prefix_settings(struct serve_parts *p) {
+    p->bus_prefix = config_text(p->config, "bus-prefix");
+    size_t n = strlen(p->bus_prefix);
+    static const char fit[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    if (p->embedded && n > 0) {
+        fprintf(stderr, "barid serve: --bus-prefix is for a --bus that others use, too\n");
+        return false;
+    }
+    if (n <= CHAT_PREFIX_MAX && strspn(p->bus_prefix, fit) == n) return true;
+    fprintf(stderr, "barid serve: --bus-prefix is at most %d of the characters a-z A-Z 0-9 . _ -\n", CHAT_PREFIX_MAX);
     return false;
 }
 
@@ -74,7 +88,7 @@ bool serve_parts_settings(struct serve_parts *p, const struct config *c, uint64_
     // The bus goes on for longer than the database: what was accepted must still reach mailboxes, to be let go of.
     p->bus_low_water = low_water / 4 < BUS_LOW_WATER_MAX ? low_water / 4 : BUS_LOW_WATER_MAX;
     p->lock_fd = -1;
-    return database_settings(p) && bus_settings(p, config_text(c, "bus")) && store_settings(p);
+    return database_settings(p) && bus_settings(p, config_text(c, "bus")) && prefix_settings(p) && store_settings(p);
 }
 
 bool serve_parts_local(const struct serve_parts *p) { return !p->postgres || p->embedded || p->files; }

@@ -27,6 +27,7 @@ struct servers;
 struct serve_parts {
     const struct config *config;
     char database_url[PARTS_URL], bus_url[PARTS_URL];
+    const char *bus_prefix;
     bool postgres, embedded, files; // which database, bus and data store
     uint64_t low_water, bus_low_water;
 

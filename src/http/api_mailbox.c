@@ -75,7 +75,7 @@ void api_mailbox(struct request *r) {
     if (!query_number(r, "after", 0, INT64_MAX, &after) ||
         !query_number(r, "limit", LIMIT_DEFAULT, LIMIT_MAX, &limit) || !query_number(r, "wait", 0, WAIT_MAX_S, &wait_s))
         return;
-    uint32_t wait_ms = (uint32_t)wait_s * 1000;
+    uint32_t wait_ms = r->http->draining ? 0 : (uint32_t)wait_s * 1000; // whose turn came only after the end began
     r->stream = chat_mailbox(r->http->o.chat, &r->who, after, (uint32_t)limit, wait_ms, on_entries, r);
     if (r->stream == NULL) return;
     r->on_gone = poll_gone;

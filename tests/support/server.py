@@ -30,6 +30,7 @@ import requests
 from support.websocket import WebSocket
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PARTS = None  # what gives servers without parts of their own theirs (support/parts.py); None: their own directory
 START_SECONDS = 30
 STOP_SECONDS = 15
 
@@ -67,9 +68,11 @@ def where(listens, port):
 class Server:
     """One `barid serve` and its data directory."""
 
-    def __init__(self, args=(), env=None, data=None, port=0, amqp=False, management=False, wrapper=()):
+    def __init__(self, args=(), env=None, data=None, port=0, amqp=False, management=False, wrapper=(), parts=None):
         """`amqp`: True listens for AMQP too, or an ADDR:PORT; `management` likewise. `wrapper`: a command that runs
-        the server's."""
+        the server's. `parts`: PostgreSQL and Kafka (support/parts.py), instead of what lies in its directory."""
+        self.owns_parts = parts is None and PARTS is not None
+        self.parts = PARTS() if self.owns_parts else parts
         self.args = list(args)
         self.wrapper = list(wrapper)
         self.amqp = amqp
@@ -107,7 +110,8 @@ class Server:
         management = where(self.management, self.management_port)
         amqp = where(self.amqp, self.amqp_port)
         command = self.wrapper + [binary(), "serve", "--data", self.data, "--http", f"127.0.0.1:{self.port}",
-                                  "--amqp", amqp, "--management", management] + self.args + list(args)
+                                  "--amqp", amqp, "--management", management] \
+            + (self.parts.arguments() if self.parts else []) + self.args + list(args)
         self.lines = []
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
@@ -163,6 +167,8 @@ class Server:
         if self.process is not None:
             self.process.wait()
             self.process.stdout.close()
+        if self.owns_parts:
+            self.parts.close()
         if self.owns_data:
             shutil.rmtree(self.data, ignore_errors=True)
             if os.path.exists(self.log_path):
