@@ -25,6 +25,7 @@ enum {
     PASSWORD_FILE,
     PASSWORD,
     DATA,
+    DATABASE,
     JSON,
     HELP,
     TAGS,
@@ -39,6 +40,7 @@ static const struct option options[] = {{"server", required_argument, NULL, SERV
                                         {"password-file", required_argument, NULL, PASSWORD_FILE},
                                         {"password", optional_argument, NULL, PASSWORD},
                                         {"data", required_argument, NULL, DATA},
+                                        {"database", required_argument, NULL, DATABASE},
                                         {"json", no_argument, NULL, JSON},
                                         {"help", no_argument, NULL, HELP},
                                         {"tags", required_argument, NULL, TAGS},
@@ -70,6 +72,7 @@ static void take(struct broker_command *c, int option) {
     case USER: c->user = optarg; break;
     case PASSWORD_FILE: c->password_file = optarg; break;
     case DATA: c->data = optarg; break;
+    case DATABASE: c->database = optarg; break;
     case JSON: c->json = true; break;
     case TAGS: c->tags = optarg; break;
     case DESCRIPTION: c->description = optarg; break;
@@ -172,8 +175,9 @@ void broker_done(const struct broker_command *c, json_t *result, const char *for
 enum err broker_open(struct broker **out, const struct broker_command *c, struct error *e) {
     struct broker *b = calloc(1, sizeof *b);
     if (b == NULL) return error_set(e, ERR_NOMEM, "out of memory");
-    b->kind = c->data != NULL ? &broker_data : &broker_http;
-    enum err err = c->data != NULL ? broker_data_open(&b->self, c, e) : broker_http_open(&b->self, c, e);
+    bool offline = c->data != NULL || c->database != NULL;
+    b->kind = offline ? &broker_data : &broker_http;
+    enum err err = offline ? broker_data_open(&b->self, c, e) : broker_http_open(&b->self, c, e);
     if (err == ERR_OK) *out = b;
     else free(b);
     return err;

@@ -1,5 +1,6 @@
 // What `barid user`, `vhost`, `permission` and `definitions` share. They speak to the management API of a running
-// server, or, with --data, to the data of one that is not running. Either way in the objects of RabbitMQ's API:
+// server, or, with --data or --database, to the data of one
+// that is not running. Either way in the objects of RabbitMQ's API:
 //
 //   broker_call(b, "PUT", (const char *[]){"users", "ann", NULL}, body, &answer, &e)
 #ifndef BARID_CLI_BROKER_H
@@ -19,7 +20,7 @@ struct broker_command {
     const char *help;
     unsigned own;                              // options it takes, of enum broker_option
     const char *server, *user, *password_file; // whom to ask, as whom
-    const char *data;                          // not NULL: nobody is asked
+    const char *data, *database;               // one of them not NULL: nobody is asked
     const char *tags, *description, *vhost, *queue, *new_password_file;
     bool json;
     char *words[BROKER_WORDS_MAX + 1]; // "add", "ann"; ends with NULL
@@ -38,6 +39,7 @@ void broker_done(const struct broker_command *c, json_t *result, const char *for
     "  --password-file F    its password: the first line of F ('-': standard input), or $BARID_BROKER_PASSWORD, or\n"  \
     "                       asked for; guest's is guest\n"                                                             \
     "  --data DIR           work on the data of a server that is not running, instead of asking one\n"                 \
+    "  --database URL       the same, of a server whose database is PostgreSQL: postgresql://USER@HOST/NAME\n"         \
     "  --json               JSON instead of text\n"                                                                    \
     "  --help               this\n"
 

@@ -1,10 +1,14 @@
 // Working on the data of a server that is not running: users, virtual hosts and permissions in its database, in the
 // objects of the management API. Exchanges, queues and bindings are in the journal, which only the server writes.
+//
+// A server that has them in memory must not miss a change: the lock of its data directory keeps it away, or, on
+// PostgreSQL, that we are there as a server that must be the only one.
 #include "access/access.h"
 #include "base/assert.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "chat/servers.h"
 #include "cli/broker.h"
 #include "cli/cli.h"
 #include "cli/server_database.h"
@@ -13,12 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct broker_files {
     struct loop *loop;
     struct io *io;
     int lock;
     struct database *database;
+    struct servers *servers; // NULL: a directory
     struct access *access;
     size_t waiting;
     enum err err; // of the first that failed, and its sentence
@@ -55,22 +61,53 @@ static enum err lock(struct broker_files *f, const char *data, struct error *e) 
     return err == ERR_OK ? ERR_OK : error_set(e, err, "cannot lock %.150s", data);
 }
 
-static enum err open_access(struct broker_files *f, const char *data, struct error *e) {
-    char path[4096];
-    if ((size_t)snprintf(path, sizeof path, "%s/" DATABASE_FILE, data) >= sizeof path)
-        return error_set(e, ERR_INVALID, "the path of the data directory is too long");
-    struct database_options d = {.url = path};
-    enum err err = database_open(&f->database, f->loop, &d, server_migrations, e);
-    if (err != ERR_OK) return err;
+static enum err open_access(struct broker_files *f, struct error *e) {
     struct access_options o = {.loop = f->loop, .io = f->io, .database = f->database};
     f->waiting = 1;
-    err = access_new(&f->access, &o, on_opened, f, e);
+    enum err err = access_new(&f->access, &o, on_opened, f, e);
     return err == ERR_OK ? wait(f, e) : err;
+}
+
+static enum err open_directory(struct broker_files *f, const char *data, struct error *e) {
+    char path[4096], journal[4096];
+    struct stat info;
+    if (stat(data, &info) != 0 || !S_ISDIR(info.st_mode)) // io_os_new would make it
+        return error_set(e, ERR_NOT_FOUND, "there is no directory %.150s", data);
+    if ((size_t)snprintf(path, sizeof path, "%s/" DATABASE_FILE, data) >= sizeof path ||
+        (size_t)snprintf(journal, sizeof journal, "%s/journal", data) >= sizeof journal)
+        return error_set(e, ERR_INVALID, "the path of the data directory is too long");
+    if (access(path, F_OK) != 0 && access(journal, F_OK) == 0)
+        return error_set(e, ERR_NOT_FOUND,
+                         "there is a journal in %.100s, and no " DATABASE_FILE
+                         ": when the server's database is PostgreSQL, name it with --database",
+                         data);
+    enum err err = io_os_new(&f->io, data, e);
+    if (err == ERR_OK) err = lock(f, data, e);
+    struct database_options d = {.url = path};
+    return err == ERR_OK ? database_open(&f->database, f->loop, &d, server_migrations, e) : err;
+}
+
+static void on_joined(void *arg, enum err err, const struct error *e) { answered(arg, err, e); }
+
+static enum err open_postgres(struct broker_files *f, const char *url, struct error *e) {
+    char name[64];
+    if (database_kind(url) != DATABASE_POSTGRES)
+        return error_set(e, ERR_INVALID, "--database is postgresql://USER@HOST/NAME; for a directory there is --data");
+    enum err err = io_os_new(&f->io, "/", e);
+    struct database_options d = {.url = url, .connections = 1};
+    if (err == ERR_OK) err = database_open(&f->database, f->loop, &d, NULL, e);
+    if (err != ERR_OK) return err;
+    snprintf(name, sizeof name, "a command (process %ld)", (long)getpid());
+    struct servers_options o = {.loop = f->loop, .database = f->database, .name = name, .alone = true, .arg = f};
+    f->waiting = 1;
+    f->servers = servers_join(&o, on_joined);
+    return wait(f, e);
 }
 
 static void files_close(void *self) {
     struct broker_files *f = self;
     access_free(f->access);
+    servers_leave(f->servers);
     if (f->database != NULL) database_close(f->database);
     loop_free(f->loop);
     if (f->lock >= 0) f->io->v->close(f->io, f->lock);
@@ -79,17 +116,15 @@ static void files_close(void *self) {
 }
 
 enum err broker_data_open(void **self, const struct broker_command *c, struct error *e) {
-    struct stat info;
     log_set_level(LOG_ERROR);
-    if (stat(c->data, &info) != 0 || !S_ISDIR(info.st_mode)) // io_os_new would make it
-        return error_set(e, ERR_NOT_FOUND, "there is no directory %.150s", c->data);
+    if (c->data != NULL && c->database != NULL)
+        return error_set(e, ERR_INVALID, "--data and --database: the users are in one of them");
     struct broker_files *f = calloc(1, sizeof *f);
     if (f == NULL) return error_set(e, ERR_NOMEM, "out of memory");
     f->lock = -1;
     enum err err = loop_new(&f->loop, e);
-    if (err == ERR_OK) err = io_os_new(&f->io, c->data, e);
-    if (err == ERR_OK) err = lock(f, c->data, e);
-    if (err == ERR_OK) err = open_access(f, c->data, e);
+    if (err == ERR_OK) err = c->data != NULL ? open_directory(f, c->data, e) : open_postgres(f, c->database, e);
+    if (err == ERR_OK) err = open_access(f, e);
     if (err == ERR_OK) *self = f;
     else files_close(f);
     return err;
@@ -231,7 +266,7 @@ static enum err data_call(void *self, const char *method, const char *const *pat
     }
     if (strcmp(method, "DELETE") == 0 && strcmp(path[0], "vhosts") == 0)
         return error_set(e, ERR_UNSUPPORTED,
-                         "what is in a virtual host only the server can delete: start it, and leave --data out");
+                         "what is in a virtual host only the server can delete: start it, and ask it");
     if (definitions) import_all(f, body);
     else change(f, strcmp(method, "PUT") == 0, path, body);
     return wait(f, e);

@@ -20,7 +20,7 @@ static const char help[] =
     "\n"
     "Reads the journal of a data directory record by record, every media file and every large AMQP body against the "
     "SHA-256 in\n"
-    "its name, and the database page by page.\n"
+    "its name, and the database page by page. A database in PostgreSQL is not looked at: its own tools do that.\n"
     "Without --repair not a byte is changed. No server may be running on the directory.\n"
     "\n"
     "  --data DIR   the server's data directory; also BARID_DATA; default ./data\n"
@@ -110,13 +110,18 @@ static void report_text(const struct checking *c, bool sound) {
     else puts(j->lost_ranges > 0 && !c->repair ? "\ndamaged: `barid check --repair` salvages the rest" : "\ndamaged");
 }
 
-// A directory whose server never came as far as making one has nothing to lose in it.
+// A directory whose server never came as far as making one has nothing to lose in it; one with a journal has its
+// database elsewhere.
 static enum err check_database(struct checking *c, struct error *e) {
     char path[4096];
     if ((size_t)snprintf(path, sizeof path, "%s/" DATABASE_FILE, c->data) >= sizeof path)
         return error_set(e, ERR_INVALID, "the path of the data directory is too long");
     enum err err = database_check(path, on_database, c, e);
-    return err == ERR_NOT_FOUND ? ERR_OK : err;
+    if (err != ERR_NOT_FOUND) return err;
+    if (c->journal.segments > 0)
+        show(c, "note", DATABASE_FILE, 0, 0,
+             "is not here: a database in PostgreSQL, with media in it perhaps, is not looked at");
+    return ERR_OK;
 }
 
 static enum err check(struct checking *c, struct io *io, struct error *e) {
