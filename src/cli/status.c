@@ -4,6 +4,7 @@
 #include "base/local_server.h"
 #include "cli/cli.h"
 #include "cli/config.h"
+#include "cli/status_outbox.h"
 #include "cli/status_queues.h"
 
 #include <curl/curl.h>
@@ -23,6 +24,7 @@
 
 static const struct setting settings[] = {
     {"server", "URL", "http://127.0.0.1:8080", "the server"},
+    {"database", "URL", NULL, "postgresql://…: instead, outbox and inboxes there, and who works on them"},
     {"once", NULL, NULL, "one table, also on a terminal; anywhere else it is always one"},
     {"sort", "COLUMN", "name", "name, ready, unacked, in, out, oldest, parked, memory or disk"},
     {"json", NULL, NULL, "the queues and every metric as one JSON object"},
@@ -244,7 +246,8 @@ int cli_status(int argc, char **argv) {
     if (r != CONFIG_OK) return r == CONFIG_HELP ? 0 : EXIT_USAGE;
     struct queue_rows none = {0};
     int code = EXIT_USAGE;
-    if (!queue_rows_sort(&none, config_text(&c, "sort")))
+    if (config_text(&c, "database")) code = status_outbox(config_text(&c, "database"), config_switch(&c, "json"));
+    else if (!queue_rows_sort(&none, config_text(&c, "sort")))
         fprintf(stderr, "barid status: --sort is one of name, ready, unacked, in, out, oldest, parked, memory, disk\n");
     else if (config_switch(&c, "once") || config_switch(&c, "json") || !isatty(STDOUT_FILENO)) code = show_once(&c);
     else code = show_live(&c);

@@ -1,0 +1,221 @@
+// barid status --database: outbox and inboxes in a PostgreSQL database, who works on them, and what waits. One look.
+//
+// It asks the database alone, so it works from anywhere and tells of all processes; their own numbers are behind
+// --metrics.
+#include "cli/status_outbox.h"
+#include "base/loop.h"
+#include "cli/cli.h"
+#include "cli/outbox_metrics.h"
+#include "cli/table.h"
+#include "database/database.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNTED_MAX      10000 // rows of a queue; beyond, "more than"
+#define NOTICES_PATIENCE 3000  // ms, for the probe
+#define NOTICES_LOOK     20
+
+struct look {
+    struct db_unit unit; // first
+    struct loop *loop;
+    struct database *database;
+    struct loop_timer timer;
+    uint64_t until_ms;
+    json_t *queues;
+    enum err err;
+};
+
+#define NUMBERS(table, which)                                                                                          \
+    "(select count(*) from (select from " table " where " which "state = 0 limit ?1::bigint + 1) w), "                 \
+    "coalesce((select ceil(extract(epoch from clock_timestamp() - stored_at) * 1000) from " table " where " which      \
+    "state = 0 order by id limit 1), 0)::bigint, "                                                                     \
+    "(select count(*) from " table " where " which "state <> 0), "                                                     \
+    "(select count(*) from " table " where " which "state = 2)"
+
+static struct db_sql there_sql = {.text = "select 1 where 0",
+                                  .postgres = "select 1 where to_regclass('barid.buckets') is not null"};
+static struct db_sql queues_sql = {
+    .text = "select 1 where 0",
+    .postgres = "select 'outbox'::text, null::text, " NUMBERS(
+        "outbox",
+        "") " union all "
+            "select q.queue, c.name, " NUMBERS(
+                "inbox_queue",
+                "consumer = c.name and ") " from (select distinct queue from buckets where queue like 'inbox:%') q, "
+                                          "lateral (select substr(q.queue, 7) as name) c order by 2 nulls first",
+};
+static struct db_sql members_sql = {
+    .text = "select 1 where 0",
+    .postgres = "select m.queue, m.name, count(b.bucket) from members m left join buckets b on b.queue = m.queue "
+                "and b.owner = m.member and b.lease_until >= now() where m.seen_until >= now() "
+                "group by m.queue, m.name, m.member order by 1, 2",
+};
+
+// ---- asking
+
+static enum err read_queues(struct db *db, struct look *l) {
+    struct db_stmt *s = db_prepare(db, &queues_sql);
+    db_bind_int(s, 1, COUNTED_MAX);
+    int row;
+    while ((row = db_step(s)) == DB_ROW) {
+        json_t *q = json_pack("{s:s, s:I, s:I, s:I, s:I, s:i, s:[]}", "queue", db_text(s, 0, NULL), "waiting",
+                              (json_int_t)db_int(s, 2), "oldest_ms", (json_int_t)db_int(s, 3), "parked",
+                              (json_int_t)db_int(s, 4), "blocked", (json_int_t)db_int(s, 5), "leases", 0, "members");
+        json_array_append_new(l->queues, q);
+    }
+    return row < 0 ? (enum err) - row : ERR_OK;
+}
+
+static void add_member(struct look *l, const char *queue, const char *name, json_int_t leases) {
+    size_t i;
+    json_t *q;
+    json_array_foreach(l->queues, i, q) {
+        if (strcmp(json_string_value(json_object_get(q, "queue")), queue) != 0) continue;
+        json_int_t sum = json_integer_value(json_object_get(q, "leases")) + leases;
+        json_object_set_new(q, "leases", json_integer(sum));
+        json_array_append_new(json_object_get(q, "members"), json_pack("{s:s, s:I}", "name", name, "leases", leases));
+    }
+}
+
+static enum err run(struct db *db, struct db_unit *u) {
+    struct look *l = (struct look *)u;
+    json_array_clear(l->queues);
+    int row = db_step(db_prepare(db, &there_sql));
+    if (row == DB_DONE) return error_set(db_error(db), ERR_NOT_FOUND, "the database has no outbox");
+    enum err err = row < 0 ? (enum err) - row : read_queues(db, l);
+    if (err) return err;
+    struct db_stmt *s = db_prepare(db, &members_sql);
+    while ((row = db_step(s)) == DB_ROW) add_member(l, db_text(s, 0, NULL), db_text(s, 1, NULL), db_int(s, 2));
+    return row < 0 ? (enum err) - row : ERR_OK;
+}
+
+static void done(struct db_unit *u, enum err err) {
+    struct look *l = (struct look *)u;
+    l->err = err;
+    loop_stop(l->loop);
+}
+
+// ---- do notices come through?
+
+static void noticed(void *arg, const char *payload) {}
+
+static void look_at_notices(struct loop_timer *t) {
+    struct look *l = (struct look *)((char *)t - offsetof(struct look, timer));
+    if (database_notices(l->database) != NOTICES_AWAY || loop_now_ms(l->loop) >= l->until_ms) loop_stop(l->loop);
+    else loop_timer_start(l->loop, t, NOTICES_LOOK);
+}
+
+static void wait_for_notices(struct look *l) {
+    struct error e;
+    if (database_listen(l->database, "barid_outbox", noticed, l, &e)) return;
+    l->until_ms = loop_now_ms(l->loop) + NOTICES_PATIENCE;
+    l->timer.fn = look_at_notices;
+    loop_timer_start(l->loop, &l->timer, 0);
+    loop_run(l->loop);
+    database_unlisten(l->database, "barid_outbox", noticed, l);
+}
+
+static enum err ask(struct look *l, const char *url, enum database_notices *notices, struct error *e) {
+    enum err err = loop_new(&l->loop, e);
+    if (err) return err;
+    err = database_open(&l->database, l->loop, &(struct database_options){.url = url, .connections = 1}, NULL, e);
+    if (!err) {
+        l->unit = (struct db_unit){.run = run, .done = done, .read_only = true};
+        err = database_submit(l->database, &l->unit);
+        if (!err) {
+            loop_run(l->loop);
+            err = l->err;
+        }
+        if (err) *e = l->unit.error;
+        else wait_for_notices(l);
+        *notices = database_notices(l->database);
+        database_close(l->database);
+    }
+    loop_free(l->loop);
+    return err;
+}
+
+// ---- showing
+
+static void print_age(char *out, size_t size, json_int_t ms, json_int_t waiting) {
+    if (!waiting) snprintf(out, size, "-");
+    else if (ms < 60000) snprintf(out, size, "%.1f s", (double)ms / 1000);
+    else if (ms < 7200000) snprintf(out, size, "%lld min", (long long)(ms / 60000));
+    else snprintf(out, size, "%lld h", (long long)(ms / 3600000));
+}
+
+static json_int_t number(const json_t *q, const char *name) { return json_integer_value(json_object_get(q, name)); }
+
+static void print_queues(json_t *queues) {
+    struct table t;
+    size_t i;
+    json_t *q;
+    table_init(&t, 7);
+    table_row(&t, (const char *[]){"QUEUE", "WAITING", "OLDEST", "PARKED", "BLOCKED", "PROCESSES", "BUCKETS"});
+    json_array_foreach(queues, i, q) {
+        char waiting[24], oldest[24], parked[24], blocked[24], processes[24], buckets[24];
+        json_int_t n = number(q, "waiting");
+        snprintf(waiting, sizeof waiting, n > COUNTED_MAX ? "> %d" : "%d", n > COUNTED_MAX ? COUNTED_MAX : (int)n);
+        print_age(oldest, sizeof oldest, number(q, "oldest_ms"), n);
+        snprintf(parked, sizeof parked, "%lld", (long long)number(q, "parked"));
+        snprintf(blocked, sizeof blocked, "%lld", (long long)number(q, "blocked"));
+        snprintf(processes, sizeof processes, "%zu", json_array_size(json_object_get(q, "members")));
+        snprintf(buckets, sizeof buckets, "%lld/64", (long long)number(q, "leases"));
+        table_row(&t, (const char *[]){json_string_value(json_object_get(q, "queue")), waiting, oldest, parked, blocked,
+                                       processes, buckets});
+    }
+    table_print(&t);
+    table_release(&t);
+}
+
+static void print_members(json_t *queues) {
+    struct table t;
+    size_t i, j;
+    json_t *q, *m;
+    table_init(&t, 3);
+    table_row(&t, (const char *[]){"PROCESS", "QUEUE", "BUCKETS"});
+    json_array_foreach(queues, i, q) json_array_foreach(json_object_get(q, "members"), j, m) {
+        char leases[24];
+        snprintf(leases, sizeof leases, "%lld", (long long)number(m, "leases"));
+        table_row(&t, (const char *[]){json_string_value(json_object_get(m, "name")),
+                                       json_string_value(json_object_get(q, "queue")), leases});
+    }
+    putchar('\n');
+    table_print(&t);
+    table_release(&t);
+}
+
+static const char *explain(enum database_notices notices) {
+    if (notices == NOTICES_LOST) return "lost: something between swallows NOTIFY, everybody looks every second";
+    if (notices == NOTICES_AWAY) return "away: no listening connection";
+    return "arrive";
+}
+
+int status_outbox(const char *url, bool json) {
+    struct error e = {0};
+    struct look l = {.queues = json_array()};
+    enum database_notices notices = NOTICES_AWAY;
+    if (database_kind(url) != DATABASE_POSTGRES) {
+        fprintf(stderr, "barid status: --database is a postgresql:// URL\n");
+        json_decref(l.queues);
+        return EXIT_USAGE;
+    }
+    enum err err = ask(&l, url, &notices, &e);
+    if (err) {
+        fprintf(stderr, "barid status: %s\n", e.text[0] ? e.text : err_text(err));
+    } else if (json) {
+        json_t *all = json_pack("{s:O, s:s}", "queues", l.queues, "notices", notices_word(notices));
+        json_dumpf(all, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(all);
+    } else {
+        print_queues(l.queues);
+        print_members(l.queues);
+        printf("\nnotices   %s\n", explain(notices));
+    }
+    json_decref(l.queues);
+    return err ? 1 : 0;
+}
