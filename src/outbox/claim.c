@@ -81,6 +81,9 @@ void claim_clear(struct claim *c) {
     free(c->known);
     free(c->held);
     free(c->held_text);
+    free(c->writers);
+    free(c->found);
+    c->writers = c->found = NULL;
     c->known = NULL;
     c->held = NULL;
     c->held_text = NULL;

@@ -108,7 +108,29 @@ static enum err prepare(struct db *db, struct claim *c) {
     return ERR_OK;
 }
 
+// Before the rows are read, too. Who writes to a table holds this lock until the transaction ends.
+static struct db_sql writers_sql = {
+    .text = "select 1 where 0",
+    .postgres = "select string_agg(distinct virtualtransaction, ',') from pg_locks where locktype = 'relation' "
+                "and mode = 'RowExclusiveLock' and granted and relation = to_regclass(?1::text) and database = "
+                "(select oid from pg_database where datname = current_database()) "
+                "and (?2::text is null or virtualtransaction = any(string_to_array(?2::text, ',')))",
+};
+
+static enum err ask_writers(struct db *db, struct claim *c) {
+    struct db_stmt *s = db_prepare(db, &writers_sql);
+    db_bind_text(s, 1, c->o->options.table.consumer ? "barid.inbox_queue" : "barid.outbox");
+    db_bind_text(s, 2, c->writers);
+    int row = db_step(s);
+    if (row < 0) return (enum err) - row;
+    const char *found = db_text(s, 0, NULL);
+    c->found = found ? strdup(found) : NULL;
+    return found && !c->found ? error_set(db_error(db), ERR_NOMEM, "no memory for an event") : ERR_OK;
+}
+
 static void begin_again(struct claim *c) {
+    free(c->found);
+    c->found = NULL;
     for (struct row *r; (r = c->rows);) {
         c->rows = r->next_claimed;
         row_free(r);
@@ -123,6 +145,7 @@ enum err claim_run_postgres(struct db *db, struct db_unit *u) {
     const char *consumer = c->o->options.table.consumer;
     begin_again(c);
     enum err err = prepare(db, c);
+    if (!err && c->ask_writers) err = ask_writers(db, c);
     if (err) return err;
     struct db_stmt *s = db_prepare(db, consumer ? &inbox_sql : &outbox_sql);
     db_bind_int(s, 1, c->after);

@@ -78,12 +78,15 @@ struct claim {
     uint64_t parked;
     // PostgreSQL only
     uint64_t buckets; // those we have
-    int64_t *known;   // ids in memory
+    uint64_t started_ns;
+    int64_t *known; // ids in memory
     size_t known_n;
     char *held_text;   // keys whose rows stay in the database for now, one after the other
     const char **held; // … each of them
     size_t held_n;
-    int64_t xmin, xmax; // of a snapshot taken before the rows were read
+    int64_t xmin, xmax;    // of a snapshot taken before the rows were read
+    bool ask_writers;      // are these `writers` still there? NULL: who are they?
+    char *writers, *found; // virtual transactions, with commas between; found NULL: none
 };
 
 struct settle {
@@ -96,10 +99,14 @@ struct settle {
 
 // How far everything before is known to be in memory or done with; look.c.
 struct look {
-    int64_t low;       // no row at or below it is waited for
-    int64_t mark;      // the next low-water mark, once the transactions of then have ended; -1: none
-    int64_t mark_xmax; // they are older than this; 0: not known yet
-    uint64_t mark_ms;  // when it was set
+    int64_t low;         // no row at or below it is waited for
+    int64_t mark;        // the next low-water mark, once the transactions of then have ended; -1: none
+    int64_t mark_xmax;   // they are older than this; 0: not known yet
+    uint64_t mark_ms;    // when it was set
+    char *writers;       // who wrote to the table when it was found to be stuck, NULL: not asked
+    uint64_t writers_ms; // when that was asked last
+    bool stuck;          // the last mark was, by a transaction that does not write here
+    bool slow;           // the last claim was
 };
 
 // What the table as a whole is like; measure.c.
@@ -175,9 +182,10 @@ struct row *row_new(const char *topic, size_t topic_n, const char *key, size_t k
 
 // look.c
 void look_init(struct outbox *o);
+void look_release(struct outbox *o);
 void look_rewind(struct outbox *o, int64_t to);
 bool look_prepare(struct outbox *o, struct claim *c); // what a claim is to ask for; false: no memory
-void look_done(struct outbox *o, const struct claim *c);
+void look_done(struct outbox *o, struct claim *c);
 
 // lease.c
 void leases_new(struct outbox *o);

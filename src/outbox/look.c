@@ -1,31 +1,49 @@
 // What a claim on PostgreSQL asks for, and how far back it has to look.
 //
 // Ids are given when a row is written, and rows appear when their transaction commits: an older id may appear after a
-// younger one was claimed. So claims begin at a low-water mark rather than at the last id they saw:
+// younger one was claimed, and the younger one's followers of the same key must not go before it. So every claim begins
+// at a low-water mark rather than at the last id seen, and leaves out what is in memory:
 //
 //        done with             in memory, deleted, or not committed yet            not claimed
 //   ───────────────────┤low├────────────────────────────────────────────┤cursor├────────────────>
 //
-// The mark follows the cursor in three steps: a look has been as far as `mark`; a little later xmax is asked for: every
-// transaction that may hold an id up to `mark` is older than that; and once xmin has come to it they have all ended,
-// and a look since then has seen what they left. Should one slip through (a process stopped between taking its id and
-// writing its row), the safety check finds it, which begins at the first row.
+// The mark follows the cursor in three steps: a claim has been as far as `mark`; a little later xmax is asked for:
+// every transaction that may hold an id up to `mark` is older than that; and once xmin has come to it they have all
+// ended, and a claim since then has seen what they left. Should one slip through (a process stopped between taking its
+// id and writing its row), the safety check finds it, which begins at the first row.
 //
-// No claim begins above the mark, however long a look takes while a transaction that stays open holds the mark back:
-// what an older transaction leaves below the cursor must be seen together with what its application stores after it.
+// A transaction that stays open for long holds xmin back. Most of those have nothing to do with the outbox: so when the
+// mark is stuck, the transactions that hold a writer's lock on the table are noted, and the mark moves when these have
+// ended. One that has stored an event and stays open keeps the mark where it is, and claims have to pass over what was
+// deleted since, which takes the longer the longer that lasts: they are made larger then.
 #include "outbox/internal.h"
+
+#include "base/io.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define MARK_AGE_MS 100 // between reaching a mark and asking for xmax
+#define MARK_AGE_MS 100      // between reaching a mark and asking for xmax
+#define STUCK_MS    1000     // a mark that is older is stuck, unless the last one was already
+#define WRITERS_MS  250      // between two questions who writes
+#define SLOW_NS     20000000 // a claim that took longer is followed by one as large as can be
 
 void look_init(struct outbox *o) { o->look = (struct look){.mark = -1}; }
+
+void look_release(struct outbox *o) { free(o->look.writers); }
+
+static void set_mark(struct look *l, int64_t mark, uint64_t now_ms) {
+    l->mark = mark;
+    l->mark_xmax = 0;
+    l->mark_ms = now_ms;
+    free(l->writers);
+    l->writers = NULL;
+}
 
 void look_rewind(struct outbox *o, int64_t to) {
     struct look *l = &o->look;
     if (to < l->low) l->low = to;
-    l->mark = -1;
+    set_mark(l, -1, 0);
 }
 
 static bool list_known(struct outbox *o, struct claim *c) {
@@ -58,29 +76,47 @@ static bool list_held(struct outbox *o, struct claim *c) {
     return true;
 }
 
-bool look_prepare(struct outbox *o, struct claim *c) {
-    c->buckets = lease_buckets(o);
-    c->after = o->look.low;
-    return list_known(o, c) && list_held(o, c);
+static bool ask_who_writes(struct outbox *o, struct claim *c) {
+    struct look *l = &o->look;
+    uint64_t now = loop_now_ms(o->options.loop);
+    if (l->mark < 0 || !l->mark_xmax || (!l->stuck && now - l->mark_ms < STUCK_MS)) return true;
+    if (now - l->writers_ms < WRITERS_MS) return true;
+    l->writers_ms = now;
+    c->ask_writers = true;
+    if (!l->writers) return true;
+    c->writers = strdup(l->writers);
+    return c->writers != NULL;
 }
 
-static void move(struct outbox *o, const struct claim *c) {
+bool look_prepare(struct outbox *o, struct claim *c) {
+    struct look *l = &o->look;
+    c->started_ns = io_monotonic_ns(o->options.io);
+    c->buckets = lease_buckets(o);
+    c->after = l->low;
+    if (l->slow) c->limit = o->options.rows_max - (uint32_t)o->rows.len;
+    return list_known(o, c) && list_held(o, c) && ask_who_writes(o, c);
+}
+
+static void move(struct outbox *o, struct claim *c) {
     struct look *l = &o->look;
     uint64_t now = loop_now_ms(o->options.loop);
     int64_t covered = c->more || c->last_id > o->cursor ? c->last_id : o->cursor;
     if (l->mark < 0) {
-        if (covered <= l->low) return;
-        l->mark = covered;
-        l->mark_xmax = 0;
-        l->mark_ms = now;
+        if (covered > l->low) set_mark(l, covered, now);
     } else if (!l->mark_xmax) {
         if (now - l->mark_ms >= MARK_AGE_MS) l->mark_xmax = c->xmax;
-    } else if (c->xmin >= l->mark_xmax && covered >= l->mark) {
+    } else if ((c->xmin >= l->mark_xmax || (c->writers && !c->found)) && covered >= l->mark) {
         l->low = l->mark;
-        l->mark = -1;
+        l->stuck = c->xmin < l->mark_xmax;
+        set_mark(l, -1, 0);
+    } else if (c->ask_writers && !l->writers) {
+        l->writers = c->found ? c->found : strdup("");
+        c->found = NULL;
     }
 }
 
-void look_done(struct outbox *o, const struct claim *c) {
-    if (c->after == o->look.low) move(o, c); // otherwise it was told to go back meanwhile
+void look_done(struct outbox *o, struct claim *c) {
+    struct look *l = &o->look;
+    if (c->after == l->low) move(o, c); // otherwise it was told to go back meanwhile
+    l->slow = io_monotonic_ns(o->options.io) - c->started_ns > SLOW_NS;
 }

@@ -46,6 +46,7 @@ static void destroy(struct outbox *o) {
     map_release(&o->rows);
     map_release(&o->keys);
     bus_sink_free(o->bus_sink);
+    look_release(o);
     free(o->leases);
     free(o->measure);
     free(o);

@@ -1,6 +1,6 @@
 // Producers that share a table of a real PostgreSQL, with a sink made for the test. BARID_TEST_POSTGRES names the
 // server.
-#include "outbox/outbox.h"
+#include "outbox/internal.h"
 
 #include "base/io.h"
 #include "database/postgres_fixture.h"
@@ -270,6 +270,32 @@ static void test_what_commits_late_is_not_lost(void **state) {
     tear_down(f);
 }
 
+// A transaction that has nothing to do with the outbox stays open: the low-water mark goes on, and so do the claims.
+static void test_a_long_transaction_elsewhere_is_no_hindrance(void **state) {
+    struct fixture *f = set_up();
+    start(f, 0);
+    sql(f, "create table elsewhere (n int)");
+    PGconn *late = test_pg_connect(f->pg.url), *elsewhere = test_pg_connect(f->pg.url);
+    PQclear(PQexec(elsewhere, "begin; insert into elsewhere values (1)"));
+    PQclear(PQexec(late, "begin; select barid.publish('t', 'late', '1'::text)"));
+    int n = 0;
+    for (; f->producers[0].outbox->look.low < 100; n++) { // the mark is found stuck, and moves all the same, but …
+        if (n == 20) PQclear(PQexec(late, "commit"));
+        assert_true(n < 300);
+        assert_true(n > 20 || f->producers[0].outbox->look.low == 0); // … not past one that writes there
+        publish(f, "'k0'", 1 + n * 10, 10 + n * 10);
+        f->want = 10 + (size_t)n * 10;
+        wait_until(f, heard_enough);
+        assert_int_equal(sql(f, "select 1 from pg_sleep(0.1)"), 1);
+    }
+    f->want = 1 + (size_t)n * 10;
+    wait_until(f, heard_enough);
+    wait_until(f, table_empty);
+    PQfinish(late);
+    PQfinish(elsewhere);
+    tear_down(f);
+}
+
 static void test_several_share_the_buckets_and_keep_the_order(void **state) {
     struct fixture *f = set_up();
     start(f, 0);
@@ -284,7 +310,7 @@ static void test_several_share_the_buckets_and_keep_the_order(void **state) {
     assert_int_equal(f->heard_n, 4000); // handed over without publishing again
     int by[PRODUCERS] = {0};
     for (size_t i = 2000; i < f->heard_n; i++) by[f->heard[i].by]++;
-    for (int i = 0; i < PRODUCERS; i++) assert_true(by[i] > 0);
+    assert_true((by[0] > 0) + (by[1] > 0) + (by[2] > 0) >= 2); // one may have buckets without any of these keys
     tear_down(f);
 }
 
@@ -488,6 +514,7 @@ int main(void) {
         cmocka_unit_test(test_events_are_published_in_order_and_deleted),
         cmocka_unit_test(test_headers_and_no_key_arrive_as_they_are),
         cmocka_unit_test(test_what_commits_late_is_not_lost),
+        cmocka_unit_test(test_a_long_transaction_elsewhere_is_no_hindrance),
         cmocka_unit_test(test_several_share_the_buckets_and_keep_the_order),
         cmocka_unit_test(test_who_leaves_gives_everything_back),
         cmocka_unit_test(test_the_buckets_of_one_that_died_are_taken_over),
