@@ -1,0 +1,396 @@
+"""`barid receive` with a real PostgreSQL and a real Kafka: the receiving half of the seed, step by step.
+
+The first three tests have the names of the seed's words: consume, handle, notify the handler. What was acted on is counted
+in a ledger: a table for functions, a list for webhooks, a file for programs.
+"""
+import http.server
+import json
+import subprocess
+import threading
+import uuid
+
+import psycopg2
+import pytest
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from support.courier import Ledger, Receive, rows
+from support.server import binary, eventually
+
+PARTITIONS = 4
+ROUGH = ["--lease-ms", "1500"]  # who was killed is replaced soon
+
+# Refuses what its payload tells it to; sequences count attempts, since they are not taken back.
+SCHEMA = """
+create schema shop;
+create table shop.ledger (n bigint generated always as identity, event_id uuid, topic text, key text, number int,
+    headers jsonb, path text default current_setting('search_path'));
+create sequence shop.tries;
+create function shop.handle(event_id uuid, topic text, key text, payload jsonb, headers jsonb) returns void
+language plpgsql as $$
+begin
+    if payload ? 'fails' and nextval('shop.tries') <= (payload->>'fails')::int then
+        raise exception 'not yet: %%', payload->>'number';
+    end if;
+    if payload ? 'hangs' then perform pg_sleep(60); end if;
+    insert into shop.ledger (event_id, topic, key, number, headers)
+        values (event_id, topic, key, (payload->>'number')::int, headers);
+end $$;
+"""
+
+
+@pytest.fixture
+def topic(kafka):
+    name = f"receive_{uuid.uuid4().hex[:12]}"
+    kafka.create_topic(name, PARTITIONS)
+    yield name
+    kafka.delete_topic(name)
+
+
+@pytest.fixture
+def shop(database):
+    rows(database, SCHEMA)
+    return database
+
+
+class Publisher:
+    """Produces numbered events, and knows what it owes: the numbers of each key in order."""
+
+    def __init__(self, kafka, topic):
+        self.topic, self.owed, self.ids = topic, {}, {}
+        self.producer = Producer({"bootstrap.servers": kafka.address, "partitioner": "murmur2_random",
+                                  "enable.idempotence": True, "linger.ms": 2})
+
+    def send(self, key="k", count=1, event_id=None, headers=None, owe=True, **payload):
+        for _ in range(count):
+            number = len(self.owed.setdefault(key, []))
+            body = json.dumps({"key": key, "number": number, **payload})
+            event = event_id or str(uuid.uuid4())
+            self.ids[key, number] = event
+            self.producer.produce(self.topic, body, key, headers=[("ce_id", event), *(headers or {}).items()])
+            if owe:
+                self.owed[key].append(number)
+        return self
+
+    def flush(self):
+        assert self.producer.flush(30) == 0
+        return self
+
+
+@pytest.fixture
+def publisher(kafka, topic):
+    return Publisher(kafka, topic)
+
+
+def receive(shop, kafka, topic, *args, consumer="receive_invoices", handler="sql:shop.handle"):
+    return Receive(shop, f"kafka://{kafka.address}", consumer, topic, handler, *ROUGH, *args)
+
+
+def handled(shop):
+    return rows(shop, "select count(*) from shop.ledger")[0][0]
+
+
+def ledger_of(shop):
+    ledger = Ledger()
+    for event, key, number in rows(shop, "select event_id::text, key, number from shop.ledger order by n"):
+        ledger.act(event, json.dumps({"key": key, "number": number}))
+    return ledger
+
+
+def queue(shop, state):
+    return rows(shop, "select event_id::text, attempts, error from barid.inbox_queue where state = %s order by id", state)
+
+
+def everything_is_handled_once(shop, publisher, seconds=60):
+    owed = sum(map(len, publisher.owed.values()))
+    eventually(lambda: handled(shop) >= owed, seconds, f"{owed} events handled")
+    ledger_of(shop).check(publisher.owed, once=True)
+
+
+# ---- the seed's words
+
+def test_consume(shop, kafka, topic, publisher):
+    """Taken in once, with the offsets in the same transaction, then committed to Kafka; whoever handles may be away."""
+    for key in "abc":
+        publisher.send(key, 100, headers={"traceparent": "00-ab"})
+    publisher.flush()
+    with receive(shop, kafka, topic, handler="http://127.0.0.1:1/") as receiver:
+        eventually(lambda: len(queue(shop, 0)) == 300, 30, "300 events in the queue")
+        assert rows(shop, "select count(*), count(distinct event_id) from barid.inbox where consumer = 'receive_invoices'") == [(300, 300)]
+        assert rows(shop, "select sum(next_offset)::int from barid.offsets where consumer = 'receive_invoices'") == [(300,)]
+        stored = dict(rows(shop, "select partition, next_offset from barid.offsets"))
+        eventually(lambda: {p: o for p, o in kafka.committed("receive_invoices", topic).items() if o > 0} == stored, 30, "Kafka told")
+        event = rows(shop, "select event_id::text, topic, payload, headers, place, published_at > now() - interval '1 minute' "
+                           "from barid.inbox_queue where key = 'b' order by id limit 1")[0]
+        assert event[0] == publisher.ids["b", 0] and event[1] == topic and json.loads(bytes(event[2]))["number"] == 0
+        assert event[3]["traceparent"] == "00-ab" and event[4].startswith(topic + "/") and event[5]
+        assert receiver.metrics()["barid_receive_received_total"] == 300
+        assert all(attempts == 0 for _, attempts, _ in queue(shop, 0))  # away costs none
+
+
+def test_handle(shop, kafka, topic, publisher):
+    """Each once, in the order of its key, in the transaction that takes it out of the queue; by the role's own path."""
+    with receive(shop, kafka, topic) as receiver:
+        for _ in range(50):
+            for key in "abcdefgh":
+                publisher.send(key, 5)
+        publisher.flush()
+        everything_is_handled_once(shop, publisher)
+        eventually(lambda: receiver.metrics()["barid_receive_handled_total"] == 2000, 20, "the metrics")
+        assert rows(shop, "select count(*) from barid.inbox_queue") == [(0,)]
+        assert rows(shop, "select distinct path from shop.ledger") == [('"$user", public',)]
+        assert receiver.stop() == 0
+
+
+def test_notify_handler(shop, kafka, topic):
+    """What any process takes in wakes the handlers of all, without anybody looking."""
+    with receive(shop, kafka, topic, "--safety-check-ms", "3600000") as receiver:
+        eventually(lambda: receiver.metrics()["barid_receive_leases"] == 64, 20, "the leases")
+        for number in range(3):
+            rows(shop, "insert into barid.inbox_queue (consumer, event_id, topic, key, payload) values "
+                       "('receive_invoices', gen_random_uuid(), 't', 'k', convert_to(%s, 'UTF8'))", json.dumps({"number": number}))
+            eventually(lambda: handled(shop) == number + 1, 5, "the event being handled")
+
+
+# ---- handlers that fail
+
+def test_a_function_that_fails_at_first_holds_its_key(shop, kafka, topic, publisher):
+    publisher.send("k", fails=40).send("k", 5).send("other", 5).flush()  # so often called: alone, and in batches
+    with receive(shop, kafka, topic, "--attempts", "100"):
+        everything_is_handled_once(shop, publisher)
+        assert queue(shop, 0) == queue(shop, 1) == []
+
+
+def test_a_handler_that_fails_always_parks_and_others_flow(shop, kafka, topic, publisher):
+    publisher.send("k", fails=1000000)
+    publisher.send("k", 20).send("other", 200).flush()
+    publisher.owed["k"] = publisher.owed["k"][1:]
+    with receive(shop, kafka, topic) as receiver:
+        everything_is_handled_once(shop, publisher)
+        parked = queue(shop, 1)
+        assert parked == [(publisher.ids["k", 0], 3, "not yet: 0 (SQLSTATE P0001)")]
+        eventually(lambda: receiver.metrics()["barid_receive_parked"] == 1, 20, "the metrics")
+        rows(shop, "select setval('shop.tries', 10000000)")
+        number = rows(shop, "select id from barid.inbox_queue")[0][0]
+        subprocess.run([binary(), "parked", "retry", str(number), "--database", shop, "--inbox", "receive_invoices"], check=True,
+                       capture_output=True)
+        eventually(lambda: handled(shop) == 221, 20, "the parked event, sent on")
+
+
+def test_a_handler_that_hangs(shop, kafka, topic, publisher):
+    publisher.send("k", hangs=1, owe=False).flush()
+    publisher.owed["other"] = []
+    publisher.send("other", 100).flush()
+    with receive(shop, kafka, topic, "--handler-timeout", "300ms", "--attempts", "2"):
+        eventually(lambda: queue(shop, 1), 30, "the event being parked")
+        everything_is_handled_once(shop, publisher)
+        assert "statement timeout" in queue(shop, 1)[0][2]
+
+
+class Hook:
+    """A webhook with a ledger; what `answer` gives for (event id, how often it came) is the status, None: no answer."""
+
+    def __init__(self, answer):
+        hook = self
+        self.ledger, self.came, self.lock = Ledger(), {}, threading.Lock()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                event = self.headers["ce-id"]
+                with hook.lock:
+                    hook.came[event] = hook.came.get(event, 0) + 1
+                    status = answer(event, hook.came[event])
+                    assert self.headers["Idempotency-Key"] == event
+                    hook.ledger.act(event, body)
+                if status is None:
+                    self.close_connection = True
+                    return
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_handler_that_fails_twice_then_succeeds(shop, kafka, topic, publisher):
+    publisher.send("k", 5).send("other", 5).flush()
+    with Hook(lambda event, times: 503 if times <= 2 and event == publisher.ids["k", 0] else 200) as hook, \
+            receive(shop, kafka, topic, handler=hook.url) as receiver:
+        eventually(lambda: len(hook.came) == 10 and queue(shop, 0) == [], 30, "all events handled")
+        assert receiver.metrics()["barid_receive_failed_total"] == 2
+        assert hook.came[publisher.ids["k", 0]] == 3 and sum(hook.came.values()) == 12
+        hook.ledger.check(publisher.owed)  # those behind it waited
+        assert queue(shop, 1) == []
+
+
+def test_a_webhook_that_dies_after_its_action_is_asked_again_with_the_same_id(shop, kafka, topic, publisher):
+    publisher.send("k", 10).send("other", 10).flush()
+    with Hook(lambda event, times: None if times == 1 and event == publisher.ids["k", 3] else 204) as hook, \
+            receive(shop, kafka, topic, handler=hook.url):
+        eventually(lambda: len(hook.came) == 20, 30, "all events asked for")
+        eventually(lambda: queue(shop, 0) == [], 30, "the queue being empty")
+        assert hook.came[publisher.ids["k", 3]] == 2 and sum(hook.came.values()) == 21
+        hook.ledger.check(publisher.owed)
+
+
+def test_what_a_webhook_does_not_want_is_parked_at_once(shop, kafka, topic, publisher):
+    publisher.send("k", 3).flush()
+    with Hook(lambda event, times: 422 if event == publisher.ids["k", 1] else 200) as hook, \
+            receive(shop, kafka, topic, handler=hook.url):
+        eventually(lambda: queue(shop, 1), 30, "the event being parked")
+        eventually(lambda: queue(shop, 0) == [], 30, "the queue being empty")
+        assert queue(shop, 1) == [(publisher.ids["k", 1], 1, "HTTP 422")]
+        assert sum(hook.came.values()) == 3
+
+
+def test_killed_after_the_programs_action_it_runs_again_with_the_same_id(shop, kafka, topic, publisher, tmp_path):
+    publisher.send("k", 5).flush()
+    ledger = tmp_path / "ledger"
+    with receive(shop, kafka, topic, handler=f"exec:echo $BARID_EVENT_ID $BARID_ATTEMPT >> {ledger}") as receiver:
+        receiver.stop()
+        receiver.start(env={"BARID_CRASH_AT": "receive.handled:3"}, wait=False)
+        assert receiver.wait_exit(30) == -9
+        receiver.start()
+        eventually(lambda: queue(shop, 0) == [], 30, "the queue being empty")
+        ran = [line.split()[0] for line in ledger.read_text().splitlines()]
+        expected = [publisher.ids["k", number] for number in range(5)]
+        assert list(dict.fromkeys(ran)) == expected
+        assert len(ran) > 5, "nothing was written down of the third"
+
+
+# ---- delivery
+
+def test_duplicate_delivery(shop, kafka, topic, publisher):
+    publisher.send("k", 3)
+    for number in range(3):
+        publisher.send("k", event_id=publisher.ids["k", number], owe=False)
+    publisher.flush()
+    with receive(shop, kafka, topic) as receiver:
+        eventually(lambda: receiver.metrics()["barid_receive_duplicates_total"] == 3, 30, "the duplicates")
+        publisher.owed["k"] = [0, 1, 2]
+        everything_is_handled_once(shop, publisher)
+
+
+@pytest.mark.parametrize("point", ["receive.taken:2", "receive.stored:2"])
+def test_killed_around_the_transaction_nothing_is_lost_or_doubled(shop, kafka, topic, publisher, point):
+    with receive(shop, kafka, topic) as receiver:
+        receiver.stop()
+        receiver.start(env={"BARID_CRASH_AT": point})
+        publisher.send("a", 20).flush()
+        eventually(lambda: handled(shop) > 0 or not receiver.running(), 30, "the first events")
+        publisher.send("a", 200).send("b", 200).flush()
+        assert receiver.wait_exit(60) == -9
+        receiver.start()
+        everything_is_handled_once(shop, publisher)
+
+
+def test_the_stored_offset_wins(shop, kafka, topic, publisher):
+    with receive(shop, kafka, topic) as receiver:
+        publisher.send("a", 100).send("b", 100).flush()
+        everything_is_handled_once(shop, publisher)
+        receiver.stop()
+        consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": "receive_invoices"})  # Kafka forgets how far we were
+        consumer.commit(offsets=[TopicPartition(topic, p, 0) for p in range(PARTITIONS)], asynchronous=False)
+        consumer.close()
+        publisher.send("a", 10).flush()
+        receiver.start()
+        everything_is_handled_once(shop, publisher)
+        assert receiver.metrics()["barid_receive_received_total"] == 10
+        assert receiver.metrics()["barid_receive_duplicates_total"] == 0
+
+
+def test_a_topic_that_begins_again(shop, kafka, topic, publisher):
+    with receive(shop, kafka, topic) as receiver:
+        publisher.send("a", 100).flush()
+        everything_is_handled_once(shop, publisher)
+        receiver.stop()
+        rows(shop, "update barid.offsets set next_offset = next_offset + 1000000")
+        publisher.send("a", 10).flush()
+        receiver.start()
+        everything_is_handled_once(shop, publisher)
+        eventually(lambda: rows(shop, "select max(next_offset) from barid.offsets where next_offset < 1000000")[0][0] == 110, 20,
+                   "the offset of the new beginning")
+        assert receiver.metrics()["barid_receive_offset_resets_total"] == 1
+        assert receiver.metrics()["barid_receive_duplicates_total"] == 100
+
+
+def test_a_rebalance_mid_batch(shop, kafka, topic, publisher):
+    """A second process joins, and the first is killed, while events come."""
+    keys = [f"k{i}" for i in range(20)]
+    with receive(shop, kafka, topic) as one, receive(shop, kafka, topic) as two:
+        two.stop()
+        ended = threading.Event()
+        failed = []
+
+        def produce():
+            try:
+                for _ in range(100):
+                    for key in keys:
+                        publisher.send(key)
+                    publisher.flush()
+                    ended.wait(0.01)
+            except Exception as e:
+                failed.append(e)
+
+        producing = threading.Thread(target=produce)
+        producing.start()
+        eventually(lambda: handled(shop) > 100, 30, "the first events")
+        two.start()
+        eventually(lambda: handled(shop) > 500, 60, "more events")
+        one.kill9()
+        producing.join()
+        assert not failed
+        everything_is_handled_once(shop, publisher, 90)
+
+
+def test_connections_to_the_database_break(shop, kafka, topic, publisher):
+    with receive(shop, kafka, topic):
+        for _ in range(20):
+            publisher.send("a", 50).send("b", 50).flush()
+            rows(shop, "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+                       "where datname = current_database() and pid <> pg_backend_pid()")
+        everything_is_handled_once(shop, publisher)
+
+
+# ---- the rest
+
+def test_ids_are_forgotten_in_time_but_not_of_parked_events(shop, kafka, topic, publisher):
+    publisher.send("k", 20).send("bad", fails=1000000, owe=False).flush()
+    publisher.owed["bad"] = []
+    with receive(shop, kafka, topic, "--remember", "1s", "--forget-every-ms", "100", "--attempts", "1"):
+        everything_is_handled_once(shop, publisher)
+        eventually(lambda: rows(shop, "select event_id::text from barid.inbox") == [(publisher.ids["bad", 0],)], 20,
+                   "only the parked event's id being known")
+
+
+@pytest.mark.parametrize("create,handler,said", [
+    ("select 1", "sql:shop.nothing", "no function shop.nothing"),
+    ("create function shop.odd(text) returns void language sql as ''", "sql:shop.odd", "there is shop.odd(text)"),
+    ("create function shop.handle(uuid, text, text, bytea, jsonb) returns void language sql as ''", "sql:shop.handle",
+     "several functions fit"),
+    ("create function shop.strict(uuid, text, text, bytea, jsonb) returns void strict language sql as ''", "sql:shop.strict",
+     "STRICT"),
+])
+def test_a_function_that_does_not_fit_is_told_at_the_start(shop, kafka, topic, create, handler, said):
+    with psycopg2.connect(shop) as connection, connection.cursor() as cursor:
+        cursor.execute(create)
+    receiver = receive(shop, kafka, topic, handler=handler)
+    receiver.start(wait=False)
+    assert receiver.wait_exit(30) == 1
+    assert said in receiver.log()
