@@ -145,7 +145,8 @@ struct db_bytes {
 };
 void db_bind_blobs(struct db_stmt *s, int index, const struct db_bytes *v, size_t n);
 enum database_kind db_kind(const struct db *db);
-// In the unit's transaction: delivered to who listens, in any process, once it is committed.
+// Delivered to who listens, in any process, after the unit's commit; not when it fails. Equal ones of a unit are one. A
+// process that is killed in that very moment tells nobody: who listens looks for itself now and then all the same.
 enum err db_notify(struct db *db, const char *channel, const char *payload);
 
 enum db_row { DB_ROW = 1, DB_DONE = 0 };

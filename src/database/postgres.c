@@ -14,6 +14,7 @@
 static struct postgres_db *of(struct db *base) { return (struct postgres_db *)base; }
 
 static void clear_transaction(struct postgres_db *db) {
+    postgres_forget_said(db);
     db->begun = db->begin_sent = db->commit_sent = false;
     db->fate = FATE_SURE;
     db->failed = (struct error){0};
@@ -37,6 +38,7 @@ static enum err postgres_open(const struct database_options *o, enum db_role rol
 static void postgres_close(struct db *base) {
     struct postgres_db *db = of(base);
     postgres_free_statements(db);
+    postgres_forget_said(db);
     PQfinish(db->conn);
     free(db);
 }
@@ -91,7 +93,8 @@ static enum err end(struct postgres_db *db, const char *text, PGresult **r) {
 // Nobody waits for the end of a transaction that has changed nothing: the answer is read with the next one's.
 static enum err end_reading(struct postgres_db *db, struct error *e) {
     enum err err = db->failed.code;
-    if (!err && db->begin_sent) err = postgres_leave(db, "commit");
+    if (!err && db->begin_sent && !postgres_ask_plain(db, "commit")) err = db->failed.code;
+    if (!err && db->begin_sent) err = postgres_leave(db);
     if (err && e) *e = db->failed;
     if (!err) db->begun = db->begin_sent = false;
     return err;
@@ -112,6 +115,7 @@ static enum err postgres_commit(struct db *base, struct error *e) {
     }
     if (!err) db->begun = false;
     else if (e && e->code != err) *e = db->failed;
+    if (!err) postgres_say(db);
     return err;
 }
 
@@ -140,15 +144,6 @@ static bool rollback_all(struct db *db) { return false; }
 static void nothing_after_commit(struct db *db) {}
 
 static enum err space_is_not_ours(struct db *db, uint64_t *free_bytes) { return ERR_UNSUPPORTED; }
-
-static struct db_sql notify_sql = {.text = "select pg_notify(?1, ?2)"};
-
-static enum err postgres_notify(struct db *db, const char *channel, const char *payload) {
-    struct db_stmt *s = db_prepare(db, &notify_sql);
-    db_bind_text(s, 1, channel);
-    db_bind_text(s, 2, payload ? payload : "");
-    return postgres_run_later(s);
-}
 
 const struct db_driver postgres_driver = {
     .kind = DATABASE_POSTGRES,

@@ -9,6 +9,7 @@
 #define POSTGRES_PARAMETERS 32  // of a statement at most
 #define POSTGRES_VARIANTS   8   // of a statement: the same text with other kinds of parameters
 #define POSTGRES_PIPELINE   256 // requests on their way at most
+#define POSTGRES_SAID       64  // different notices of a unit at most
 
 // What became of the transaction beside its error: may the unit be run again?
 enum postgres_fate {
@@ -46,6 +47,10 @@ struct postgres_request {
     uint64_t prepares; // the name that the server knows once this has succeeded; 0: it is no preparation
 };
 
+struct postgres_said {
+    char *channel, *payload;
+};
+
 struct postgres_session {
     bool pooled;     // settings and prepared statements do not survive the transaction: somebody stands between
     int patience_ms; // longer than the server lets a statement take
@@ -69,6 +74,8 @@ struct postgres_db {
     struct postgres_stmt *used;
     struct postgres_request requests[POSTGRES_PIPELINE];
     unsigned requested;
+    struct postgres_said said[POSTGRES_SAID]; // by the unit that is running
+    unsigned said_count;
     bool unread; // a sync among the requests, which nobody has waited for
 };
 
@@ -98,8 +105,13 @@ bool postgres_ask_plain(struct postgres_db *db, const char *text);
 bool postgres_request(struct postgres_db *db, int sent, struct postgres_stmt *s, uint64_t prepares);
 // Waits for all answers. `last` (may be NULL) becomes the last one when all went well: PQclear it.
 enum err postgres_collect(struct postgres_db *db, PGresult **last);
-// Sends a text, and does not wait: the answers are read, and forgotten, with the next ones.
-enum err postgres_leave(struct postgres_db *db, const char *text);
+// Sends what was asked, and does not wait: the answers are read, and forgotten, with the next ones.
+enum err postgres_leave(struct postgres_db *db);
+
+// postgres_notify.c
+enum err postgres_notify(struct db *db, const char *channel, const char *payload);
+void postgres_say(struct postgres_db *db); // after the commit
+void postgres_forget_said(struct postgres_db *db);
 
 // postgres_statement.c
 struct db_stmt *postgres_prepare(struct db *db, const struct db_sql *sql, uint32_t slot);

@@ -104,6 +104,33 @@ static void test_a_listening_connection_that_is_cut_comes_back(void **state) {
     test_pg_close(&p);
 }
 
+static enum err say_many(struct db *db, void *arg) {
+    char payload[32];
+    int64_t n = *(int64_t *)arg;
+    enum err err = ERR_OK;
+    for (int64_t i = 0; i < n && !err; i++) {
+        snprintf(payload, sizeof payload, "%d", (int)(i / 2)); // each twice
+        err = db_notify(db, "test_channel", payload);
+    }
+    return err;
+}
+
+static void test_notices_of_a_unit_are_bounded_and_not_repeated(void **state) {
+    struct test_postgres p;
+    struct heard h;
+    int64_t many = 120, too_many = 140;
+    test_pg_open(&p, shape);
+    listen_well(&p, &h, "test_channel");
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(test_db_do(&p.t, say_many, &too_many, false), ERR_LIMIT);
+        assert_int_equal(test_db_do(&p.t, say_many, &many, false), ERR_OK);
+        wait_until(&h, 0, 60 * i);
+        assert_string_equal(h.last, "59");
+        assert_int_equal(h.notices, 60 * i);
+    }
+    test_pg_close(&p);
+}
+
 static void test_closing_while_notices_wait_is_fine(void **state) {
     struct test_postgres p;
     struct heard h;
@@ -119,6 +146,7 @@ int main(void) {
         cmocka_unit_test(test_a_notice_comes_with_the_commit_and_not_without),
         cmocka_unit_test(test_who_does_not_listen_any_more_hears_nothing),
         cmocka_unit_test(test_a_listening_connection_that_is_cut_comes_back),
+        cmocka_unit_test(test_notices_of_a_unit_are_bounded_and_not_repeated),
         cmocka_unit_test(test_closing_while_notices_wait_is_fine),
     };
     return test_pg_main(tests);

@@ -9,6 +9,7 @@
 #include "database/postgres.h"
 
 #include "base/assert.h"
+#include "base/log.h"
 #include "database/postgres_health.h"
 
 #include <errno.h>
@@ -56,7 +57,8 @@ bool postgres_begin_unsent(struct postgres_db *db) {
     return postgres_ask_plain(db,
                               "select set_config('search_path', 'barid' || coalesce(', ' || "
                               "nullif(current_setting('search_path'), ''), ''), true), "
-                              "set_config('statement_timeout', '30s', true), set_config('lock_timeout', '10s', true)");
+                              "set_config('statement_timeout', '30s', true), set_config('lock_timeout', '10s', true), "
+                              "set_config('barid.session', '1', true)");
 }
 
 // Until there is something to read, or no hope.
@@ -114,6 +116,11 @@ static void answer(struct postgres_db *db, const struct postgres_request *q, PGr
         return;
     case PGRES_PIPELINE_ABORTED: PQclear(r); return;
     default:
+        if (db->unread) { // nobody's any more
+            log_event(LOG_WARN, "database_afterwards", "msg", PQresultErrorMessage(r), NULL);
+            PQclear(r);
+            return;
+        }
         postgres_fail(r, q && q->stmt ? q->stmt->text : NULL, &e, &fate);
         read_only_is_away(db, r, &e, &fate);
         learn_from(db, r, fate);
@@ -161,13 +168,10 @@ enum err postgres_collect(struct postgres_db *db, PGresult **last) {
     return err;
 }
 
-enum err postgres_leave(struct postgres_db *db, const char *text) {
-    ASSERT(!db->unread);
-    if (db->requested) {
-        enum err err = postgres_collect(db, NULL);
-        if (err) return err;
-    }
-    if (!postgres_ask_plain(db, text) || !PQpipelineSync(db->conn)) return lost(db, "asking PostgreSQL");
+enum err postgres_leave(struct postgres_db *db) {
+    if (db->unread) return postgres_collect(db, NULL); // there are answers enough that nobody has waited for
+    ASSERT(db->requested < POSTGRES_PIPELINE);
+    if (!PQpipelineSync(db->conn)) return lost(db, "asking PostgreSQL");
     db->requests[db->requested++] = (struct postgres_request){.stmt = NULL};
     db->unread = true;
     return ERR_OK;
