@@ -9,7 +9,7 @@
 #include <string.h>
 
 // The index on the id is the only good way, whatever the statistics say of a table that is empty at one moment and has
-// a million rows at the next. xmin and xmax are those of a moment before the rows are read.
+// a million rows at the next. xmin and xmax are those of the snapshot that the rows are read by.
 static struct db_sql prepare_sql = {
     .text = "select 0, 0",
     .postgres = "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, "
@@ -108,7 +108,7 @@ static enum err prepare(struct db *db, struct claim *c) {
     return ERR_OK;
 }
 
-// Before the rows are read, too. Who writes to a table holds this lock until the transaction ends.
+// Who writes to a table holds this lock until the transaction ends. Locks are seen as they are, not as of the snapshot.
 static struct db_sql writers_sql = {
     .text = "select 1 where 0",
     .postgres = "select string_agg(distinct virtualtransaction, ',') from pg_locks where locktype = 'relation' "

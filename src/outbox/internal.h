@@ -84,8 +84,9 @@ struct claim {
     char *held_text;   // keys whose rows stay in the database for now, one after the other
     const char **held; // … each of them
     size_t held_n;
-    int64_t xmin, xmax;    // of a snapshot taken before the rows were read
+    int64_t xmin, xmax;    // of the snapshot that the rows were read by
     bool ask_writers;      // are these `writers` still there? NULL: who are they?
+    bool writers_gone;     // before this claim began
     char *writers, *found; // virtual transactions, with commas between; found NULL: none
 };
 
@@ -105,6 +106,7 @@ struct look {
     uint64_t mark_ms;    // when it was set
     char *writers;       // who wrote to the table when it was found to be stuck, NULL: not asked
     uint64_t writers_ms; // when that was asked last
+    bool writers_gone;   // they have ended
     bool stuck;          // the last mark was, by a transaction that does not write here
     bool slow;           // the last claim was
 };

@@ -36,6 +36,7 @@ static void set_mark(struct look *l, int64_t mark, uint64_t now_ms) {
     l->mark = mark;
     l->mark_xmax = 0;
     l->mark_ms = now_ms;
+    l->writers_gone = false;
     free(l->writers);
     l->writers = NULL;
 }
@@ -79,7 +80,7 @@ static bool list_held(struct outbox *o, struct claim *c) {
 static bool ask_who_writes(struct outbox *o, struct claim *c) {
     struct look *l = &o->look;
     uint64_t now = loop_now_ms(o->options.loop);
-    if (l->mark < 0 || !l->mark_xmax || (!l->stuck && now - l->mark_ms < STUCK_MS)) return true;
+    if (l->mark < 0 || !l->mark_xmax || l->writers_gone || (!l->stuck && now - l->mark_ms < STUCK_MS)) return true;
     if (now - l->writers_ms < WRITERS_MS) return true;
     l->writers_ms = now;
     c->ask_writers = true;
@@ -93,6 +94,7 @@ bool look_prepare(struct outbox *o, struct claim *c) {
     c->started_ns = io_monotonic_ns(o->options.io);
     c->buckets = lease_buckets(o);
     c->after = l->low;
+    c->writers_gone = l->writers_gone;
     if (l->slow) c->limit = o->options.rows_max - (uint32_t)o->rows.len;
     return list_known(o, c) && list_held(o, c) && ask_who_writes(o, c);
 }
@@ -105,10 +107,12 @@ static void move(struct outbox *o, struct claim *c) {
         if (covered > l->low) set_mark(l, covered, now);
     } else if (!l->mark_xmax) {
         if (now - l->mark_ms >= MARK_AGE_MS) l->mark_xmax = c->xmax;
-    } else if ((c->xmin >= l->mark_xmax || (c->writers && !c->found)) && covered >= l->mark) {
+    } else if ((c->xmin >= l->mark_xmax || c->writers_gone) && covered >= l->mark) {
         l->low = l->mark;
         l->stuck = c->xmin < l->mark_xmax;
         set_mark(l, -1, 0);
+    } else if (c->writers && !c->found) { // maybe since this claim's snapshot: the next one has seen what they left
+        l->writers_gone = true;
     } else if (c->ask_writers && !l->writers) {
         l->writers = c->found ? c->found : strdup("");
         c->found = NULL;
