@@ -2,6 +2,8 @@
 delivery."""
 import threading
 
+import pytest
+
 from support.server import Api, Server, eventually, new_id
 from support.world import PIXEL, files_holding
 
@@ -49,6 +51,7 @@ def test_another_content_or_sender_under_the_same_id_is_a_conflict():
         assert alice.call("POST", "/conversation/" + c, body).status_code == 200
 
 
+@pytest.mark.embedded
 def test_after_delivery_the_content_is_gone_and_a_late_retry_is_a_duplicate():
     text = "the camel " + new_id() + " knows the way"
     picture = PIXEL + new_id().encode()

@@ -15,7 +15,7 @@ from support.server import Api, Server, binary, eventually
 
 
 @pytest.fixture(scope="module", name="server")
-def fixture_server():
+def fixture_server(parts):
     with Server() as server:
         yield server
 

@@ -11,7 +11,7 @@ from support.server import ApiError, Server, eventually, new_id
 
 
 @pytest.fixture(scope="module", name="server")
-def fixture_server():
+def fixture_server(parts):
     with Server() as server:
         yield server
 

@@ -79,7 +79,7 @@ def fixture_book():
 
 
 @pytest.fixture(scope="module", name="server")
-def fixture_server():
+def fixture_server(parts):
     with Server(args=["--upload-max", "100K"]) as server:
         yield server
 

@@ -1,0 +1,160 @@
+"""Servers that share PostgreSQL and Kafka are one service: it does not matter which of them one asks."""
+import subprocess
+
+import pytest
+
+from support.balancer import Balancer
+from support.server import Api, ApiError, binary, eventually
+
+
+def at(server, api):
+    """The same device, at another server."""
+    other = Api(server, api.token)
+    other.user_id, other.device_id = api.user_id, api.device_id
+    return other
+
+
+def test_a_message_goes_from_one_server_to_the_other_and_the_receipts_come_back(two):
+    alice, bob = two[0].new_user("alice"), two[1].new_user("bob")
+    conversation = alice.conversation(["bob"])["conversation_id"]
+    with alice.connect() as for_alice, bob.connect() as for_bob:
+        for_alice.expect("drained")
+        for_bob.expect("drained")
+        for i in range(20):
+            sent = alice.send(conversation, f"salam {i}")["message_id"]
+            entry = for_bob.expect("message", timeout=10)
+            assert entry["message_id"] == sent and entry["cursor"] == i + 1
+            assert bob.get(sent)["message_text"] == f"salam {i}"
+            bob.read(sent)
+            assert for_alice.expect("delivered", timeout=10)["message_id"] == sent
+            assert for_alice.expect("read", timeout=10)["message_id"] == sent
+            for_bob.ack(entry["cursor"])
+    points = eventually(lambda: (lambda p: p if "notified" in p else None)(alice.points(sent)))
+    assert set(points) >= {"accepted", "published", "queued", "notified", "received", "deleted", "read"}
+    assert alice.call("GET", "/message/" + sent).status_code == 410
+
+
+def test_a_notice_reaches_the_server_of_the_device_and_no_other(three):
+    """Counted: what other servers told of; the third has nothing to do with alice and bob."""
+    alice, bob = three[0].new_user("alice"), three[1].new_user("bob")
+    conversations = [alice.conversation(["bob"], title=str(i))["conversation_id"] for i in range(8)]
+    count = 40
+    with alice.connect() as for_alice, bob.connect() as for_bob:
+        for_alice.expect("drained")
+        for_bob.expect("drained")
+        for i in range(count):
+            alice.send(conversations[i % 8], str(i))
+        for _ in range(count):
+            bob.received(for_bob.expect("message", timeout=10)["message_id"])
+        for _ in range(count):
+            for_alice.expect("delivered", timeout=10)
+        heard = [s.metrics()["barid_notices_total"] for s in three]
+        queued = [s.passed("queued") for s in three]
+    assert sum(queued) == count
+    assert heard[2] == 0, "nobody of its devices was concerned"
+    assert heard[1] == queued[0] + queued[2], "what bob's own server queued it did not have to be told"
+    assert heard[0] == count, "bob's receipts were taken by his server"
+
+
+def test_a_newer_connection_elsewhere_replaces_the_older(two):
+    bob = two[0].new_user("bob")
+    with bob.connect() as older:
+        older.expect("drained")
+        with at(two[1], bob).connect() as newer:
+            newer.expect("drained")
+            assert older.expect_close() == 4409
+            with bob.connect() as newest:
+                newest.expect("drained")
+                assert newer.expect_close() == 4409
+                assert newest.quiet(0.5)
+
+
+def test_a_long_poll_is_woken_at_whichever_server_it_waits(two):
+    import threading
+    alice, bob = two[0].new_user("alice"), two[0].new_user("bob")
+    conversation = alice.conversation(["bob"])["conversation_id"]
+    after = 0
+    for i in range(6):
+        there = at(two[i % 2], bob)
+        answers = []
+        poll = threading.Thread(target=lambda: answers.append(there.mailbox(after=after, wait=20)))
+        poll.start()
+        eventually(lambda: two[i % 2].metrics()["barid_http_requests_open"] > 1)
+        sent = alice.send(conversation, str(i))["message_id"]
+        poll.join(10)
+        assert [e["message_id"] for e in answers[0]["entries"]] == [sent]
+        after = answers[0]["entries"][-1]["cursor"]
+
+
+def test_logging_out_on_one_ends_the_session_on_all(two):
+    bob = two[0].new_user("bob")
+    there = at(two[1], bob)
+    there.mailbox()
+    with there.connect() as socket:
+        socket.expect("drained")
+        bob.logout()
+        socket.expect_close()
+        eventually(lambda: there.call("GET", "/mailbox").status_code == 401, 5)
+
+
+def test_a_new_token_ends_the_former_one_everywhere(two):
+    bob = two[0].new_user("bob")
+    there = at(two[1], bob)
+    there.mailbox()
+    Api(two[0]).login("bob", device_id=bob.device_id)
+    eventually(lambda: there.call("GET", "/mailbox").status_code == 401, 5)
+
+
+def test_online_counts_the_devices_of_all_servers_that_live(two):
+    alice, bob = two[0].new_user("alice"), two[1].new_user("bob")
+    alice.conversation(["bob"])
+    assert not alice.user("bob")["online"]
+    with bob.connect() as socket:
+        socket.expect("drained")
+        assert alice.user("bob")["online"] and at(two[1], alice).user("bob")["online"]
+    eventually(lambda: not alice.user("bob")["online"])
+    socket = bob.connect()
+    socket.expect("drained")
+    assert alice.user("bob")["online"]
+    two[1].kill9()
+    eventually(lambda: not alice.user("bob")["online"], 25, "the lease of the dead server")
+
+
+def test_media_is_uploaded_at_one_and_fetched_from_the_other(two):
+    alice, bob = two[0].new_user("alice"), two[1].new_user("bob")
+    conversation = alice.conversation(["bob"])["conversation_id"]
+    data = bytes(range(256)) * 4000
+    ticket = alice.upload(data, "image/png", "a.png")["ticket"]
+    sent = at(two[1], alice).send(conversation, ticket=ticket)["message_id"]
+    eventually(lambda: bob.mailbox()["entries"])
+    assert bob.media(sent).content == data
+    bob.received(sent)
+    assert bob.media(sent).status_code == 410
+    parts = two[0].parts
+    assert parts.value("select count(*) from barid.media where refs <> 0") == 0
+    assert parts.value("select coalesce(sum(held_bytes), 0)::bigint from barid.quota") == 0
+    eventually(lambda: parts.value("select count(*) from barid.datastore_content") == 0, 10)
+
+
+def test_the_same_id_at_two_servers_is_one_message(two):
+    alice, bob = two[0].new_user("alice"), two[1].new_user("bob")
+    conversation = alice.conversation(["bob"])["conversation_id"]
+    somewhere = at(Balancer(two), alice)
+    first = alice.send(conversation, "once")
+    again = [somewhere.send(conversation, "once", first["message_id"]) for _ in range(6)]
+    assert {a["seq"] for a in again} == {first["seq"]} and all(a["duplicate"] for a in again)
+    with pytest.raises(ApiError) as refused:
+        somewhere.send(conversation, "otherwise", first["message_id"])
+    assert refused.value.status == 409
+    eventually(lambda: bob.mailbox()["entries"])
+    assert len(bob.mailbox()["entries"]) == 1
+
+
+def test_who_keeps_something_of_his_own_must_be_alone(two):
+    parts = two[0].parts
+    command = [binary(), "serve", "--data", two[0].data + ".other", "--http", "127.0.0.1:0", "--amqp", "off", "--management", "off",
+               "--database", parts.url]
+    refused = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    assert refused.returncode == 1 and b"must be the only one" in refused.stderr
+    door = subprocess.run([binary(), "serve", "--amqp", "127.0.0.1:0"] + parts.arguments(), capture_output=True, timeout=20, check=False)
+    assert door.returncode == 2 and b"--amqp" in door.stderr
