@@ -132,7 +132,7 @@ def rows(database, sql, *values):
     connection = psycopg2.connect(database)
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute(sql, values)
+            cursor.execute(sql, values or None)
             return cursor.fetchall() if cursor.description else []
     finally:
         connection.close()
