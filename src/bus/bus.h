@@ -35,6 +35,7 @@ struct bus_event {
     size_t payload_length;
     const struct bus_header *headers;
     size_t header_count;
+    int64_t at_ms; // when it is said to be published, by whoever's clock is to be trusted; 0: this machine's, now
 };
 
 // Where an event lies on a bus that has such places: Kafka's topic, partition and offset. partition -1: none.

@@ -89,6 +89,7 @@ struct kafka_held {
     const char *topic;
     const void *key, *payload;
     size_t key_length, payload_length;
+    int64_t at_ms; // the record's time; 0: librdkafka's now
 };
 
 enum err kafka_publish(struct bus *bus, const struct bus_event *event, bus_done_fn *done, void *arg, struct error *e);

@@ -37,7 +37,8 @@ static bool passes(rd_kafka_resp_err_t code) {
     case RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE:
     case RD_KAFKA_RESP_ERR_PREFERRED_LEADER_NOT_AVAILABLE:
     case RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED:
-    case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT: return true;
+    case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT:
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP: return true; // our clock's fault, or the broker's
     default: return false;
     }
 }

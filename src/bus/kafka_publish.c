@@ -41,11 +41,15 @@ static void add_missing(rd_kafka_headers_t *h, const struct bus_event *event, co
     if (!brings(event, name)) add(h, name, value);
 }
 
+static int64_t published_at(struct kafka *k, const struct bus_event *event) {
+    return event->at_ms ? event->at_ms : io_wall_ms(k->io);
+}
+
 static rd_kafka_headers_t *headers_of(struct kafka *k, const struct bus_event *event) {
     char id[ID_TEXT], time[TIME_TEXT];
     rd_kafka_headers_t *h = rd_kafka_headers_new(event->header_count + 6);
     id_format(&event->event_id, id);
-    time_format_ms(io_wall_ms(k->io), time);
+    time_format_ms(published_at(k, event), time);
     add(h, "ce_specversion", "1.0");
     add(h, "ce_id", id);
     add_missing(h, event, "ce_type", event->topic);
@@ -104,6 +108,7 @@ static rd_kafka_resp_err_t produce(struct kafka_producer *p, rd_kafka_topic_t *r
         {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {.ptr = (void *)h->key, .size = h->key_length}},
         {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {.ptr = (void *)h->payload, .size = h->payload_length}},
         {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = h->headers},
+        {.vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = h->at_ms},
         {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = u},
     };
     rd_kafka_error_t *failed = rd_kafka_produceva(p->rk, what, sizeof what / sizeof *what);
@@ -151,7 +156,8 @@ static void try_alone(struct kafka *k, const rd_kafka_message_t *m, const struct
                               .key = m->key,
                               .key_length = m->key_len,
                               .payload = m->payload,
-                              .payload_length = m->len};
+                              .payload_length = m->len,
+                              .at_ms = rd_kafka_message_timestamp(m, NULL)};
     list_push_back(&k->lonely, &held_copy(&from)->node);
 }
 
@@ -226,7 +232,8 @@ enum err kafka_publish(struct bus *bus, const struct bus_event *event, bus_done_
                                 .key = keyed ? event->key : NULL,
                                 .key_length = keyed ? strlen(event->key) : 0,
                                 .payload = event->payload,
-                                .payload_length = event->payload_length};
+                                .payload_length = event->payload_length,
+                                .at_ms = event->at_ms};
     enum err code = take(k, &record, k->settings.create_topics, &why);
     if (code) rd_kafka_headers_destroy(record.headers);
     if (code && e) *e = why;

@@ -22,7 +22,8 @@ static struct db_sql prepare_sql = {
 #define COLUMNS                                                                                                        \
     "select id, bucket, uuid_send(event_id), topic, key, payload, headers::text, "                                     \
     "(extract(epoch from stored_at) * 1000)::bigint, attempts, "                                                       \
-    "coalesce(ceil(extract(epoch from next_at - clock_timestamp()) * 1000), 0)::bigint"
+    "coalesce(ceil(extract(epoch from next_at - clock_timestamp()) * 1000), 0)::bigint, "                              \
+    "(extract(epoch from statement_timestamp()) * 1000)::bigint"
 #define BYTES "sum(octet_length(payload)) over (order by id rows unbounded preceding) - octet_length(payload) as before"
 #define WHICH                                                                                                          \
     "id > ?1::bigint and state = 0 and (?2::bigint >> bucket) & 1 = 1 and id not in (select unnest(?3::bigint[])) "    \
@@ -77,7 +78,7 @@ static bool read_headers(struct row *r, const char *text, size_t n) {
 static struct row *row_read(struct db *db, struct db_stmt *s) {
     size_t topic_n = 0, key_n = 0, payload_n = 0, headers_n = 0, place_n = 0;
     const char *topic = db_text(s, 3, &topic_n), *key = db_text(s, 4, &key_n), *headers = db_text(s, 6, &headers_n),
-               *place = db_text(s, 10, &place_n);
+               *place = db_text(s, 11, &place_n);
     const void *payload = db_blob(s, 5, &payload_n);
     struct row *r = row_new(topic, topic_n, key, key_n, place, place_n, payload, payload_n);
     if (!r || (headers && !read_headers(r, headers, headers_n))) {
@@ -95,7 +96,8 @@ static struct row *row_read(struct db *db, struct db_stmt *s) {
     r->stored_at_ms = db_int(s, 7);
     r->attempts = (uint32_t)db_int(s, 8);
     r->wait_ms = db_int(s, 9);
-    r->published_at_ms = db_int(s, 11);
+    r->claimed_at_ms = db_int(s, 10);
+    r->published_at_ms = db_int(s, 12);
     return r;
 }
 

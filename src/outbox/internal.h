@@ -35,6 +35,7 @@ struct row {
     enum row_state state;
     enum row_outcome outcome;
     int64_t id, stored_at_ms, published_at_ms;
+    int64_t claimed_at_ms; // by the clock of PostgreSQL, which need not be ours; 0: not known
     int64_t wait_ms; // until its next attempt, from the claim or from the failure on
     int64_t bucket;  // -1: the table has none
     struct id event_id;
