@@ -73,19 +73,15 @@ static struct db_sql surroundings_sql = {
 
 static enum err run(struct db *db, struct db_unit *u) {
     struct slot *s = (struct slot *)u;
-    int64_t buckets[BATCH], ids[BATCH];
+    int64_t ids[BATCH];
     struct db_stmt *q = db_prepare(db, &surroundings_sql);
     db_bind_text(q, 1, s->h->timeout);
     enum err err = db_run_later(q);
     if (err != ERR_OK) return err;
-    for (size_t i = 0; i < s->n; i++) {
-        buckets[i] = s->batch[i]->event.item.bucket;
-        ids[i] = s->batch[i]->event.item.id;
-    }
+    for (size_t i = 0; i < s->n; i++) ids[i] = s->batch[i]->event.item.id;
     q = db_prepare(db, &s->h->call);
     db_bind_text(q, 1, s->h->base.options.consumer);
-    db_bind_ints(q, 2, buckets, s->n);
-    db_bind_ints(q, 3, ids, s->n);
+    db_bind_ints(q, 2, ids, s->n);
     int row;
     while ((row = db_step(q)) == DB_ROW) {
     }
@@ -258,11 +254,12 @@ static enum err look_run(struct db *db, struct db_unit *u) {
     return (enum err) - row;
 }
 
-// The rows go in the order of their ids, which is that of each key; `offset 0` keeps the sorting below the calls.
+// The ids are an array and no join: a join that was planned while the table was empty reads all of it, for each of
+// them. The rows go in the order of their ids, which is that of each key; `offset 0` keeps the sorting below the calls.
 static void write_call(struct sql_handler *h, const char *payload) {
     int n = snprintf(h->text, sizeof h->text,
-                     "with gone as (delete from barid.inbox_queue q using unnest(?2::bigint[], ?3::bigint[]) "
-                     "as u(bucket, id) where q.consumer = ?1 and q.bucket = u.bucket and q.id = u.id and q.state = 0 "
+                     "with gone as (delete from barid.inbox_queue q where q.consumer = ?1 "
+                     "and q.id = any(?2::bigint[]) and q.state = 0 "
                      "returning q.id, q.event_id, q.topic, q.key, q.payload, q.headers) "
                      "select id, (\"%s\".\"%s\"(event_id, topic, key, %s, coalesce(headers, '{}'))) is null "
                      "from (select * from gone order by id offset 0) g order by id",
