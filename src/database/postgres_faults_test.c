@@ -195,7 +195,7 @@ static void test_a_deadlock_is_run_again(void **state) {
     }
     test_db_loop(&p.t);
     for (int i = 0; i < 2; i++) assert_int_equal(units[i].err, ERR_OK);
-    assert_int_equal(pairs[0].runs + pairs[1].runs, 3);
+    assert_true(pairs[0].runs + pairs[1].runs >= 3); // and they may meet again
     assert_int_equal(test_pg_sql(p.url, "select sum(n) from barid.things"), 4);
     pthread_barrier_destroy(&barrier);
     test_pg_close(&p);

@@ -400,6 +400,8 @@ static void end_shared(struct outbox *o) {
 
 void outbox_free(struct outbox *o) {
     if (!o) return;
+    // Nothing is in hand: others need not wait for the leases to end.
+    if (o->leases && o->rows.len == 0 && !leases_busy(o)) lease_leave(o);
     o->closing = true;
     struct loop *loop = o->options.loop;
     loop_timer_stop(loop, &o->safety_timer);
