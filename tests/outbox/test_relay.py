@@ -303,6 +303,19 @@ def test_a_password_is_not_shown(ready_database, kafka):
         assert "hunter2" not in relay.log()
 
 
+def test_status_shows_the_queue_and_who_works_on_it(ready_database, kafka, source, topic):
+    empty = json.loads(barid("status", "--database", ready_database, "--json").stdout)
+    assert [q["queue"] for q in empty["queues"]] == ["outbox"] and empty["queues"][0]["members"] == []
+    with Relay(ready_database, f"kafka://{kafka.address}", "--name", "one", "--attempts", "1"):
+        source.store(key="a", topic=UNKNOWN)
+        eventually(source.parked, 60, "the event being parked")
+        [queue] = json.loads(barid("status", "--database", ready_database, "--json").stdout)["queues"]
+        assert (queue["waiting"], queue["parked"], queue["blocked"], queue["leases"]) == (0, 1, 0, 64)
+        assert queue["members"] == [{"name": "one", "leases": 64}]
+        text = barid("status", "--database", ready_database).stdout
+        assert "64/64" in text and "notices   arrive" in text
+
+
 def test_migrate_says_what_it_did_once(database):
     assert "applied 0001 outbox" in barid("migrate", "--database", database).stdout
     assert barid("migrate", "--database", database).stdout == "Everything is up to date.\n"
