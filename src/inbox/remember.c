@@ -22,19 +22,17 @@ struct remember {
 };
 
 // Nothing newer than the oldest event that waits is forgotten, so that no row has to be asked whether its event does;
-// parked ones are few, and known by their own index. The oldest of a bucket is where its index begins.
+// parked ones are few, and known by their own index.
 static struct db_sql forget_sql = {
-    .text =
-        "with oldest as (select min(w.stored_at) as at from generate_series(0, 63) as b, lateral "
-        "(select q.stored_at from barid.inbox_queue q where q.consumer = ?1 and q.bucket = b::smallint and q.state = 0 "
-        "order by q.id limit 1) as w), "
-        "old as (select i.event_id from barid.inbox i, oldest where i.consumer = ?1 "
-        "and i.received_at < least(clock_timestamp() - ?2 * interval '1 millisecond', "
-        "oldest.at - interval '1 minute') "
-        "and not exists (select from barid.inbox_queue p where p.consumer = ?1 and p.state = 1 "
-        "and p.event_id = i.event_id) "
-        "order by i.received_at limit ?3 for update of i skip locked) "
-        "delete from barid.inbox i using old where i.consumer = ?1 and i.event_id = old.event_id",
+    .text = "with oldest as (select min(w.stored_at) as at from (select q.stored_at from barid.inbox_queue q "
+            "where q.consumer = ?1 and q.state = 0 order by q.id limit 1) as w), "
+            "old as (select i.ctid as at from barid.inbox i, oldest where i.consumer = ?1 "
+            "and i.received_at < least(clock_timestamp() - ?2 * interval '1 millisecond', "
+            "oldest.at - interval '1 minute') "
+            "and not exists (select from barid.inbox_queue p where p.consumer = ?1 and p.state <> 0 "
+            "and p.event_id = i.event_id) "
+            "order by i.received_at limit ?3 for update of i skip locked) "
+            "delete from barid.inbox where ctid = any (array(select at from old))",
 };
 
 static void look(struct remember *r);

@@ -64,8 +64,12 @@ static void refused(struct row *r, const char *why, bool for_ever) {
     r->key->stalled = true;
     if (++r->attempts >= o->options.max_attempts || for_ever) {
         bool block = o->options.on_failure == ON_FAILURE_BLOCK && !r->key->loose;
-        log_event(LOG_WARN, block ? "event_blocks_its_key" : "event_parked", "topic", r->topic, "key",
-                  r->key_text ? r->key_text : "", "error", r->error, NULL);
+        char id[ID_TEXT];
+        id_format(&r->event_id, id);
+        log_event(LOG_WARN, block ? "event_blocks_its_key" : "event_parked", "event_id", id, "topic", r->topic, "key",
+                  r->key_text ? r->key_text : "", "consumer",
+                  o->options.table.consumer ? o->options.table.consumer : "", "place", r->place ? r->place : "",
+                  "error", r->error, NULL);
         outbox_outcome(r, block ? ROW_BLOCK : ROW_PARK);
         return;
     }
