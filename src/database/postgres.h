@@ -9,7 +9,7 @@
 #define POSTGRES_PARAMETERS 32  // of a statement at most
 #define POSTGRES_VARIANTS   8   // of a statement: the same text with other kinds of parameters
 #define POSTGRES_PIPELINE   256 // requests on their way at most
-#define POSTGRES_SAID       64  // different notices of a unit at most
+#define POSTGRES_SAID       200 // different notices of a unit at most
 
 // What became of the transaction beside its error: may the unit be run again?
 enum postgres_fate {

@@ -118,7 +118,7 @@ static enum err say_many(struct db *db, void *arg) {
 static void test_notices_of_a_unit_are_bounded_and_not_repeated(void **state) {
     struct test_postgres p;
     struct heard h;
-    int64_t many = 120, too_many = 140;
+    int64_t many = 120, too_many = 410;
     test_pg_open(&p, shape);
     listen_well(&p, &h, "test_channel");
     for (int i = 1; i <= 3; i++) {
