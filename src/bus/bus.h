@@ -87,7 +87,7 @@ struct bus_subscribe_options {
     bool unordered;
     // A bus with places asks, before it delivers from newly assigned places, from which offset on: bus_assigned
     // answers, now or later. NULL: the bus keeps the offsets itself. After `revoked` settling what came from there does
-    // nothing.
+    // nothing. The places and the names of their topics are there during the call only.
     void (*assigned)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
     void (*revoked)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
 };
