@@ -3,8 +3,9 @@
 // librdkafka has threads of its own; nothing of ours runs on them but a post to the loop (kafka_wake.c), and nothing of
 // librdkafka's that could wait runs on the loop, but when the bus closes.
 //
-// Is it there? A confirmation, a delivery and an answered question say yes; a question that failed, and librdkafka when
-// it has lost every broker, say no. While the answer is no, we ask every two seconds.
+// Is it there? A confirmation and an answered question say yes, a question that failed says no. We ask when there is a
+// reason to doubt (librdkafka reports every broker down when one closes an idle connection too), and then, while the
+// answer is no, every two seconds.
 #include "bus/kafka_group.h"
 
 #include "base/assert.h"
@@ -19,9 +20,9 @@
 // ---- is it there?
 
 void kafka_is_there(struct kafka *k) {
+    loop_timer_stop(k->loop, &k->probe);
     if (k->reachable) return;
     k->reachable = true;
-    loop_timer_stop(k->loop, &k->probe);
     log_event(LOG_INFO, "bus_reachable", "bus", "kafka", NULL);
 }
 
@@ -30,6 +31,10 @@ void kafka_is_away(struct kafka *k, const char *why) {
     if (k->reachable) log_event(LOG_WARN, "bus_away", "bus", "kafka", "why", why, NULL);
     k->reachable = false;
     if (!loop_timer_active(&k->probe)) loop_timer_start(k->loop, &k->probe, PROBE_MS);
+}
+
+void kafka_suspect(struct kafka *k) {
+    if (!k->closing && k->reachable && !loop_timer_active(&k->probe)) loop_timer_start(k->loop, &k->probe, 0);
 }
 
 static void on_probe(struct loop_timer *t) {

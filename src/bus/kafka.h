@@ -108,7 +108,7 @@ struct kafka_topic {
     struct kafka_producer *producer;
     rd_kafka_topic_t *rkt;
     struct list waiting; // struct kafka_held
-    bool known, create, created;
+    bool known, existed, create, created;
     uint32_t tries;
     char name[];
 };
@@ -137,6 +137,7 @@ struct kafka {
 };
 
 void kafka_is_there(struct kafka *k);
+void kafka_suspect(struct kafka *k); // perhaps it is away: ask
 void kafka_is_away(struct kafka *k, const char *why);
 
 #endif

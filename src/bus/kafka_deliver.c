@@ -53,10 +53,14 @@ void kafka_event_leave(struct kafka_event *v) {
     struct kafka_member *m = v->member;
     event_free(v);
     kafka_commit_soon(m);
-    kafka_wake_again(m->wake); // there is room
+    kafka_wake_again(m->wake); // there is room, and perhaps nothing more to wait for
 }
 
-void kafka_event_drop(struct kafka_event *v) { event_free(v); }
+void kafka_event_drop(struct kafka_event *v) {
+    struct kafka_partition *p = v->partition;
+    if (p->dropped < 0 || v->m->offset < p->dropped) p->dropped = v->m->offset;
+    event_free(v);
+}
 
 void kafka_event_later(struct kafka_event *v, uint32_t ms, void (*then)(struct loop_timer *t)) {
     v->timer.fn = then;
@@ -91,7 +95,7 @@ static void not_a_record(struct kafka_partition *p, rd_kafka_message_t *message)
 
 // True: there may be more.
 static bool read_partition(struct kafka_partition *p) {
-    if (too_far_ahead(p)) return false;
+    if (p->leaving || too_far_ahead(p)) return false;
     for (int i = 0; i < READ_A_PLACE && has_room(p->member); i++) {
         rd_kafka_message_t *message = rd_kafka_consume_queue(p->queue, 0);
         if (!message) return false;
@@ -169,6 +173,11 @@ void kafka_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how,
     if (how == BUS_ACK) {
         m->acked++;
         kafka_event_leave(v);
+        return;
+    }
+    if (how == BUS_RETRY && v->partition->leaving) { // by the next owner
+        kafka_event_drop(v);
+        kafka_wake_again(m->wake);
         return;
     }
     snprintf(v->reason, sizeof v->reason, "%s", reason ? reason : "");

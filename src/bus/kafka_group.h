@@ -36,6 +36,7 @@ struct kafka_member {
     struct loop_timer commit, beat;
     rd_kafka_topic_partition_list_t *revoking; // taken away, while what was settled is committed
     uintptr_t revocation;                      // its number
+    bool draining;                             // handlers still have some of it
     struct loop_timer revoke;
 
     struct turns turns;
@@ -55,7 +56,9 @@ struct kafka_partition {
     struct list unsettled; // struct kafka_event, in the order of their offsets
     int64_t next;          // the offset after the last one read, -1: none was
     int64_t committed;     // what Kafka was last told, -1: nothing
+    int64_t dropped;       // the first that was read and given up, -1: none
     int32_t number;
+    bool leaving; // nothing more is read or handed out
     char topic[];
 };
 
@@ -97,6 +100,7 @@ void kafka_commit_soon(struct kafka_member *m);
 void kafka_on_commit_due(struct loop_timer *t);
 void kafka_on_revoke_late(struct loop_timer *t);
 void kafka_assign_due(struct kafka_member *m); // answers librdkafka, with the offsets that are known
+void kafka_drain(struct kafka_member *m);      // something was settled
 void kafka_partitions_free(struct kafka_member *m);
 void kafka_drop_all(struct kafka_member *m); // all that came
 struct bus_place kafka_place_of(const struct kafka_partition *p, int64_t offset);
@@ -107,7 +111,7 @@ bool kafka_read(struct kafka_member *m);     // some records; true: there may be
 void kafka_hand_out(struct kafka_member *m); // what may go and has room
 void kafka_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason);
 void kafka_event_leave(struct kafka_event *v); // settled: the next of its key has its turn
-void kafka_event_drop(struct kafka_event *v);  // its partition was taken away
+void kafka_event_drop(struct kafka_event *v);  // not settled: it comes again
 void kafka_event_later(struct kafka_event *v, uint32_t ms, void (*then)(struct loop_timer *t));
 
 // ---- records

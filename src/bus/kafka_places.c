@@ -3,11 +3,12 @@
 // needs no pausing, and one slow partition does not hold up the others.
 //
 //   assign ─> (the subscriber is asked for its offsets) ─> incremental_assign
-//   revoke ─> what came from there is dropped ─> what was settled is committed ─> incremental_unassign
+//   revoke ─> what no handler has is dropped ─> what handlers have is settled ─> committed ─> incremental_unassign
 //
 // Until we answer an assignment or a revocation the group waits with it, so that the next owner begins where the
-// commit left off. None of this blocks the loop; a commit that has no answer in five seconds is given up, and its
-// events come again to the next owner.
+// commit left off, and not while a handler here is still at work on the same key. None of this blocks the loop.
+// Handlers have five seconds to settle what they hold, and a commit has five to be answered; after that it is given up,
+// and the events come again to the next owner.
 #include "bus/kafka_group.h"
 
 #include "base/assert.h"
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #define COMMIT_MS 200
+#define DRAIN_MS  5000
 #define REVOKE_MS 5000
 #define ANSWERED  ((void *)1)
 
@@ -39,7 +41,7 @@ static void partition_new(struct kafka_member *m, const rd_kafka_topic_partition
     struct kafka_partition *p = calloc(1, sizeof *p + size);
     if (!p) die("out of memory");
     p->member = m;
-    p->next = p->committed = -1;
+    p->next = p->committed = p->dropped = -1;
     p->number = which->partition;
     memcpy(p->topic, which->topic, size);
     list_init(&p->unsettled);
@@ -52,13 +54,20 @@ static void partition_new(struct kafka_member *m, const rd_kafka_topic_partition
 // The first offset that must come again, -1: nothing was read.
 static int64_t settled_to(struct kafka_partition *p) {
     struct list_node *first = list_first(&p->unsettled);
-    return first ? LIST_ITEM(first, struct kafka_event, unsettled)->m->offset : p->next;
+    int64_t to = first ? LIST_ITEM(first, struct kafka_event, unsettled)->m->offset : p->next;
+    return p->dropped >= 0 && p->dropped < to ? p->dropped : to;
 }
 
 static void drop_events(struct kafka_partition *p) {
-    p->next = settled_to(p);
     for (struct list_node *n; (n = list_first(&p->unsettled));)
         kafka_event_drop(LIST_ITEM(n, struct kafka_event, unsettled));
+}
+
+static void drop_idle_events(struct kafka_partition *p) {
+    LIST_EACH_SAFE(&p->unsettled, at) {
+        struct kafka_event *v = LIST_ITEM(at, struct kafka_event, unsettled);
+        if (v->state != KAFKA_IN_HAND && v->state != KAFKA_PARKS) kafka_event_drop(v);
+    }
 }
 
 static void partition_free(struct kafka_partition *p) {
@@ -199,28 +208,62 @@ static void finish_revoking(struct kafka_member *m) {
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-void kafka_on_revoke_late(struct loop_timer *t) { finish_revoking(LIST_ITEM(t, struct kafka_member, revoke)); }
-
-static void on_revoke(struct kafka_member *m, const rd_kafka_topic_partition_list_t *list) {
-    bool lost = rd_kafka_assignment_lost(m->rk);
+// Its partitions go, and what is still with handlers.
+static void revoke_now(struct kafka_member *m, bool lost) {
     rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(16);
-    if (m->due) { // never assigned
-        rd_kafka_topic_partition_list_destroy(m->due);
-        m->due = NULL;
-    }
-    for (int i = 0; i < list->cnt; i++) {
-        struct kafka_partition *p = find(m, &list->elems[i]);
+    m->draining = false;
+    for (int i = 0; i < m->revoking->cnt; i++) {
+        struct kafka_partition *p = find(m, &m->revoking->elems[i]);
         if (!p) continue;
         add_due(p, offsets);
         partition_free(p);
     }
     log_event(LOG_INFO, lost ? "partitions_lost" : "partitions_revoked", "group", m->group, NULL);
-    tell(m, m->revoked, list);
-    if (m->revoking) finish_revoking(m);
-    m->revoking = rd_kafka_topic_partition_list_copy(list);
+    tell(m, m->revoked, m->revoking);
     if (!lost && commit(m, offsets, (void *)++m->revocation)) loop_timer_start(m->bus->loop, &m->revoke, REVOKE_MS);
     else finish_revoking(m);
     rd_kafka_topic_partition_list_destroy(offsets);
+}
+
+static bool drained(struct kafka_member *m) {
+    LIST_EACH(&m->partitions, at) {
+        struct kafka_partition *p = LIST_ITEM(at, struct kafka_partition, node);
+        if (p->leaving && !list_empty(&p->unsettled)) return false;
+    }
+    return true;
+}
+
+void kafka_drain(struct kafka_member *m) {
+    if (m->draining && drained(m)) revoke_now(m, false);
+}
+
+void kafka_on_revoke_late(struct loop_timer *t) {
+    struct kafka_member *m = LIST_ITEM(t, struct kafka_member, revoke);
+    if (m->draining) revoke_now(m, false);
+    else if (m->revoking) finish_revoking(m);
+}
+
+static void on_revoke(struct kafka_member *m, const rd_kafka_topic_partition_list_t *list) {
+    if (m->due) { // never assigned
+        rd_kafka_topic_partition_list_destroy(m->due);
+        m->due = NULL;
+    }
+    if (m->draining) revoke_now(m, true);
+    if (m->revoking) finish_revoking(m);
+    m->revoking = rd_kafka_topic_partition_list_copy(list);
+    if (rd_kafka_assignment_lost(m->rk)) {
+        revoke_now(m, true);
+        return;
+    }
+    m->draining = true;
+    for (int i = 0; i < list->cnt; i++) {
+        struct kafka_partition *p = find(m, &list->elems[i]);
+        if (!p) continue;
+        p->leaving = true;
+        drop_idle_events(p);
+    }
+    loop_timer_start(m->bus->loop, &m->revoke, DRAIN_MS);
+    kafka_drain(m);
 }
 
 void kafka_on_rebalance(struct kafka_member *m, rd_kafka_event_t *event) {

@@ -80,8 +80,9 @@ static void on_error(struct kafka_producer *p, rd_kafka_event_t *event) {
     }
     log_event(LOG_DEBUG, "kafka_error", "code", rd_kafka_err2name(code), "why", rd_kafka_event_error_string(event),
               NULL);
-    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || code == RD_KAFKA_RESP_ERR__AUTHENTICATION)
+    if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL)
         kafka_is_away(p->bus, rd_kafka_event_error_string(event));
+    else kafka_suspect(p->bus);
 }
 
 static void serve(struct kafka_producer *p, rd_kafka_event_t *event) {

@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "base/id.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/time.h"
 
 #include <stdio.h>
@@ -146,7 +147,7 @@ static void send_next_alone(struct kafka *k) {
     else kafka_held_answer(h, ERR_UNAVAILABLE, e.text);
 }
 
-static void try_alone(struct kafka *k, const rd_kafka_message_t *m, const struct unanswered *u) {
+static struct kafka_held *take_back(const rd_kafka_message_t *m, const struct unanswered *u) {
     rd_kafka_headers_t *headers = NULL;
     rd_kafka_message_detach_headers((rd_kafka_message_t *)m, &headers);
     struct kafka_held from = {.done = u->done,
@@ -158,14 +159,28 @@ static void try_alone(struct kafka *k, const rd_kafka_message_t *m, const struct
                               .payload = m->payload,
                               .payload_length = m->len,
                               .at_ms = rd_kafka_message_timestamp(m, NULL)};
-    list_push_back(&k->lonely, &held_copy(&from)->node);
+    return held_copy(&from);
+}
+
+// The broker says of a batch that it has had it, but not where: librdkafka calls that a success without an offset. It
+// can be wrong. When the first batch to a partition just made is refused for a moment and the second is not, the broker
+// begins to count with the second, and takes the first for an old one when it comes again. So such records are
+// published anew: twice, with the same id, rather than never.
+static void send_again(struct kafka_producer *p, const rd_kafka_message_t *m, const struct unanswered *u) {
+    log_event(LOG_WARN, "kafka_duplicate_doubted", "topic", rd_kafka_topic_name(m->rkt), NULL);
+    kafka_held_send(p, m->rkt, take_back(m, u));
 }
 
 // ---- reports
 
-static void forget_topic(struct kafka_producer *p, const char *name) {
+// A broker that has just come back may not know its topics yet: the event waits until it is asked.
+static bool ask_for_topic(struct kafka_producer *p, const rd_kafka_message_t *m, const struct unanswered *u) {
+    const char *name = rd_kafka_topic_name(m->rkt);
     struct kafka_topic *t = map_get(&p->topics, name, strlen(name));
-    if (t) t->known = false;
+    if (!t || p->retired || p->bus->closing) return false;
+    t->known = false;
+    kafka_topic_wait(t, take_back(m, u));
+    return true;
 }
 
 void kafka_report(struct kafka_producer *p, const rd_kafka_message_t *m) {
@@ -173,17 +188,24 @@ void kafka_report(struct kafka_producer *p, const rd_kafka_message_t *m) {
     struct kafka *k = p->bus;
     rd_kafka_msg_status_t status = rd_kafka_message_status(m);
     free(m->_private);
-    if (!m->err || status == RD_KAFKA_MSG_STATUS_PERSISTED) {
+    bool ok = !m->err || status == RD_KAFKA_MSG_STATUS_PERSISTED, doubtful = ok && m->offset < 0;
+    if (doubtful && (p->retired || k->closing)) {
+        answer(u.done, u.arg, ERR_UNAVAILABLE, "the broker takes it for a duplicate and does not say of what");
+    } else if (doubtful) {
+        send_again(p, m, &u);
+    } else if (ok) {
         kafka_is_there(k);
         answer(u.done, u.arg, ERR_OK, "");
+    } else if (kafka_err_no_topic(m->err) && ask_for_topic(p, m, &u)) {
+        // answered when the broker has said whether there is such a topic
     } else if (!p->alone && !k->closing && kafka_err_of_one_in_batch(m->err)) {
-        try_alone(k, m, &u);
+        list_push_back(&k->lonely, &take_back(m, &u)->node);
     } else {
         char why[256];
         bool perhaps = status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED;
         snprintf(why, sizeof why, "%s (%s)%s", rd_kafka_err2str(m->err), rd_kafka_err2name(m->err),
                  perhaps ? "; the broker may have it all the same" : "");
-        if (kafka_err_no_topic(m->err)) forget_topic(p, rd_kafka_topic_name(m->rkt));
+        if (kafka_err(m->err) == ERR_UNAVAILABLE) kafka_suspect(k);
         answer(u.done, u.arg, kafka_err(m->err), why);
     }
     send_next_alone(k);

@@ -28,7 +28,7 @@ static void on_error(struct kafka_member *m, rd_kafka_event_t *event) {
     rd_kafka_resp_err_t code = rd_kafka_event_error(event);
     bool again = code == m->last_error; // a consumer without its topic says so at every refresh
     m->last_error = code;
-    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) kafka_is_away(m->bus, rd_kafka_event_error_string(event));
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) kafka_suspect(m->bus);
     log_event(again || code == RD_KAFKA_RESP_ERR__TRANSPORT || code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? LOG_DEBUG
                                                                                                            : LOG_WARN,
               "kafka_consumer_error", "group", m->group, "code", rd_kafka_err2name(code), "why",
@@ -42,6 +42,7 @@ static bool serve_one(struct kafka_member *m, int wait_ms) {
     case RD_KAFKA_EVENT_REBALANCE: kafka_on_rebalance(m, event); break;
     case RD_KAFKA_EVENT_OFFSET_COMMIT: kafka_on_commit(m, event); break;
     case RD_KAFKA_EVENT_ERROR: on_error(m, event); break;
+    case RD_KAFKA_EVENT_FETCH: die("a record in a queue that is not its partition's"); // it would be lost
     default: break;
     }
     rd_kafka_event_destroy(event);
@@ -100,8 +101,8 @@ static void on_wake(void *arg) {
         else if (n == EVENTS_A_TURN) kafka_wake_again(m->wake);
         return;
     }
+    kafka_drain(m);
     bool more = kafka_read(m) || n == EVENTS_A_TURN;
-    if (m->events.len > 0) kafka_is_there(m->bus);
     kafka_hand_out(m);
     if (more) kafka_wake_again(m->wake);
 }

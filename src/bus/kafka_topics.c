@@ -15,6 +15,7 @@
 
 #define TOPICS_MAX   10000
 #define ASK_MS       5000
+#define PROBE_MS     1500
 #define AGAIN_MS     100 // a topic just made takes a moment to be known everywhere
 #define AWAY_MS      2000
 #define TRIES_ABSENT 3
@@ -104,7 +105,7 @@ static struct kafka_held *take_waiting(struct kafka_topic *t) {
 }
 
 static void topic_is(struct kafka_topic *t) {
-    t->known = true;
+    t->known = t->existed = true;
     for (struct kafka_held *h; (h = take_waiting(t));) kafka_held_send(t->producer, t->rkt, h);
 }
 
@@ -165,7 +166,7 @@ static void decide(struct kafka_topic *t, rd_kafka_resp_err_t code) {
     }
     bool absent = kafka_err_no_topic(code), passes = kafka_err(code) == ERR_UNAVAILABLE;
     if (absent && t->create && !t->created) create(t);
-    else if (++t->tries < (t->created || passes ? TRIES_MADE : TRIES_ABSENT) && (absent || passes))
+    else if (++t->tries < (t->created || t->existed || passes ? TRIES_MADE : TRIES_ABSENT) && (absent || passes))
         ask_again(t, AGAIN_MS);
     else topic_fails_with(t, code, rd_kafka_err2str(code));
 }
@@ -175,7 +176,7 @@ static void decide(struct kafka_topic *t, rd_kafka_resp_err_t code) {
 static void ask(struct loop_work *w) {
     struct kafka_ask *a = LIST_ITEM(w, struct kafka_ask, work);
     const struct rd_kafka_metadata *found = NULL;
-    a->err = rd_kafka_metadata(a->rk, 0, a->rkt, &found, ASK_MS);
+    a->err = rd_kafka_metadata(a->rk, 0, a->rkt, &found, a->rkt ? ASK_MS : PROBE_MS);
     if (a->err) return;
     if (a->rkt) {
         bool one = found->topic_cnt == 1;
