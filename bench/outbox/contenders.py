@@ -24,7 +24,9 @@ class Barid:
         self.relay.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.relay.stop()  # in good order: the next one need not wait for its leases to run out
         self.relay.close()
 
     @property

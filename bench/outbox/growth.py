@@ -14,10 +14,9 @@ from contenders import Barid
 from servers import Servers, memory_of
 
 SAMPLE_SECONDS = 5
-TRIAL_SHARE = 1.25
+GROWTH = 1.25
 SMALL = 64 << 20  # bytes within which the vacuum's rhythm plays, and nothing counts as growth
 SMALL_BACKLOG = 5  # seconds of the rate
-SETTLE_SECONDS = 150  # the autovacuum looks once a minute
 SAMPLE = """select pg_table_size('barid.outbox'), pg_indexes_size('barid.outbox'), n_dead_tup, n_live_tup,
        pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint, autovacuum_count
        from pg_stat_user_tables where relid = 'barid.outbox'::regclass"""
@@ -69,7 +68,7 @@ def must_not_grow(sampler, phase, name, small):
     if third == 0:
         raise RuntimeError(f"the run is too short to tell whether {name} grows")
     before, after = max(values[third:2 * third]), max(values[2 * third:])
-    if after > max(before * TRIAL_SHARE, small):
+    if after > max(before * GROWTH, small):
         raise RuntimeError(f"{phase}: {name} grows: {before:,} at most in the second third, {after:,} in the last")
 
 
@@ -124,7 +123,7 @@ def pin(servers, url, topic, sampler, figures, options, rate, events):
         must_keep_up(servers, url, rate, phase)
         note_phase(figures, sampler, phase, events)
     after = f"after it, at {rate:,}/s"
-    more = rate * SETTLE_SECONDS
+    more = rate * options.settle_seconds
     sampler.during(store(servers, url, topic, options.events + events, more, rate), after)
     must_keep_up(servers, url, rate, after)
     note_phase(figures, sampler, after, more)

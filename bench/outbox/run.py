@@ -7,7 +7,7 @@ go on one machine; prints Markdown tables.
     bench/outbox/run.py --parts growth --events 10000000
     bench/outbox/run.py --results figures.json         every single figure, too
 
-Parts: ceilings, barid, handled, debezium, debezium-standard, growth. Each begins with a fresh PostgreSQL (fsync on) and a
+Parts: ceilings, barid, handled, debezium, debezium-standard, journey, growth. Each begins with a fresh PostgreSQL (fsync on) and a
 fresh Kafka; only one runs at a time. docs/benchmarks.md says how each figure is taken.
 """
 import argparse
@@ -23,9 +23,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import servers  # noqa: E402,F401  (puts the tests' support on the path)
 import cases  # noqa: E402
 import growth  # noqa: E402
+import journey  # noqa: E402
 from contenders import CONTENDERS  # noqa: E402
 
-PARTS = ["ceilings", "barid", "handled", "debezium", "debezium-standard", "growth"]
+PARTS = ["ceilings", "barid", "handled", "debezium", "debezium-standard", "journey", "growth"]
 RAW_SECONDS = 2.0
 
 
@@ -52,6 +53,8 @@ def run(part, figures, options):
         cases.ceilings(figures, options)
     elif part == "handled":
         cases.handled(figures, options)
+    elif part == "journey":
+        journey.journey(figures, options)
     elif part == "growth":
         growth.growth(figures, options)
     else:
@@ -100,6 +103,7 @@ def options_of(arguments):
     p.add_argument("--events", type=int, default=10_000_000, help="of the long run")
     p.add_argument("--growth-rate", type=int, default=10_000)
     p.add_argument("--pin-seconds", type=int, default=120, help="so long a transaction holds back the vacuum in the long run")
+    p.add_argument("--settle-seconds", type=int, default=150, help="after it; the autovacuum looks once a minute")
     p.add_argument("--repeats", type=int, default=1)
     p.add_argument("--results", help="a JSON file for all figures")
     o = p.parse_args(arguments)
