@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 30000
 
 // ---- a clock --------------------------------------------------------------------------------------------
 
@@ -482,7 +482,7 @@ const struct page_seen *mailbox(struct fixture *f, const struct chat_actor *who,
 uint64_t await_entry(struct fixture *f, const struct chat_actor *who, uint64_t after, enum chat_entry_type type,
                      const struct id *message_id) {
     for (;;) {
-        const struct page_seen *p = mailbox(f, who, after, 0, 15000);
+        const struct page_seen *p = mailbox(f, who, after, 0, 25000); // a lease of the outbox may have to run out
         assert_int_equal(p->err, ERR_OK);
         if (p->n == 0) fail_msg("no such entry came");
         for (size_t i = 0; i < p->n; i++)

@@ -8,13 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_EVERY_MS 1000 // while notices do not come through
+#define LOOK_EVERY_MS 1000  // while notices do not come through
+#define SAFETY_MS     30000 // while they do: a server that dies between a commit and its notices gives none
 
 struct homes {
     struct chat *chat;
     int64_t server;
     char channel[40];
     bool looking, look_again;
+    uint64_t looked_at;
     struct loop_timer timer;
 };
 
@@ -121,7 +123,9 @@ void homes_look(struct chat *c) {
     struct homes *h = c->homes;
     if (h == NULL || c->closing) return;
     h->look_again = h->looking;
-    if (h->looking || c->boxes.len == 0) return;
+    if (h->looking) return;
+    h->looked_at = loop_now_ms(c->loop);
+    if (c->boxes.len == 0) return;
     struct look *op = look_new(c, c->boxes.len);
     size_t at = 0, most = c->boxes.len;
     struct box *b;
@@ -283,7 +287,7 @@ static void on_session_notice(void *arg, const char *payload) {
 static void tick(struct loop_timer *t) {
     struct homes *h = LIST_ITEM(t, struct homes, timer);
     if (database_notices(h->chat->database) != NOTICES_ARRIVE) missed(h);
-    else if (h->look_again) homes_look(h->chat);
+    else if (h->look_again || loop_now_ms(h->chat->loop) - h->looked_at >= SAFETY_MS) homes_look(h->chat);
     loop_timer_start(h->chat->loop, &h->timer, LOOK_EVERY_MS);
 }
 

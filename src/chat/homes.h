@@ -1,8 +1,8 @@
 // Several servers on one database: at which of them a device is connected, and who tells whom.
 //
 //   a device connects ──> device.home (its link) or device.poll_home (a poll that waits)
-//   a unit makes entries ──> push_tell: one notice a server concerned, sent by its commit ──> that server's links and
-//   polls look; nobody else does any work (docs/decisions/0016)
+//   a unit makes entries ──> push_tell: one notice a server concerned, sent once it is committed ──> that server's
+//   links and polls look; nobody else does any work (docs/decisions/0016)
 //
 // Notices on a server's own channel, "barid_server_<n>":
 //   e DID:CURSOR …    there are entries up to the cursor
@@ -11,7 +11,8 @@
 // and on "barid_sessions", which every server hears: DID, whose session has ended or has another token.
 //
 // What may have been missed is looked for: when the connection for notices is new, every second while notices do not
-// come through, and when a commit got no answer. On SQLite there is no other server, and no struct homes.
+// come through, every half minute when they do, and when a commit got no answer. On SQLite there is no other server,
+// and no struct homes.
 #ifndef BARID_CHAT_HOMES_H
 #define BARID_CHAT_HOMES_H
 

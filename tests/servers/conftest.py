@@ -1,17 +1,7 @@
 """Several servers on one PostgreSQL and one Kafka."""
-import contextlib
-
 import pytest
 
-from support.parts import Distributed
-from support.server import Server
-
-
-@contextlib.contextmanager
-def servers_on(parts, count, args=()):
-    with contextlib.ExitStack() as stack:
-        stack.callback(parts.close)
-        yield [stack.enter_context(Server(parts=parts, args=args)) for _ in range(count)]
+from support.parts import Distributed, servers_on
 
 
 @pytest.fixture(name="three")

@@ -4,7 +4,8 @@ import subprocess
 import pytest
 
 from support.balancer import Balancer
-from support.server import Api, ApiError, binary, eventually
+from support.parts import Distributed, servers_on
+from support.server import Api, ApiError, Server, binary, eventually
 
 
 def at(server, api):
@@ -148,6 +149,41 @@ def test_the_same_id_at_two_servers_is_one_message(two):
     assert refused.value.status == 409
     eventually(lambda: bob.mailbox()["entries"])
     assert len(bob.mailbox()["entries"]) == 1
+
+
+def test_behind_a_pooler_devices_learn_of_new_entries_within_seconds(postgres, kafka, bouncer):
+    """PgBouncer in transaction mode swallows notices: the servers look for themselves."""
+    with servers_on(Distributed(postgres, kafka, url=bouncer.url), 2) as two:
+        alice, bob = two[0].new_user("alice"), two[1].new_user("bob")
+        conversation = alice.conversation(["bob"])["conversation_id"]
+        with alice.connect() as for_alice, bob.connect() as for_bob:
+            for_alice.expect("drained")
+            for_bob.expect("drained")
+            for i in range(3):
+                sent = alice.send(conversation, str(i))["message_id"]
+                assert for_bob.expect("message", timeout=10)["message_id"] == sent
+                bob.received(sent)
+                assert for_alice.expect("delivered", timeout=10)["message_id"] == sent
+            there = at(two[1], alice)
+            there.mailbox()
+            alice.logout()
+            eventually(lambda: there.call("GET", "/mailbox").status_code == 401, 5)
+
+
+def test_postgresql_and_the_embedded_bus_are_one_server_with_its_broker(postgres, tmp_path):
+    url = postgres.create_database()
+    arguments = ["--database", url, "--data-store", "postgresql"]
+    with Server(args=arguments, amqp=True) as server:
+        alice, bob = server.new_user("alice"), server.new_user("bob")
+        conversation = alice.conversation(["bob"])["conversation_id"]
+        sent = alice.send(conversation, "salam")["message_id"]
+        eventually(lambda: bob.mailbox()["entries"])
+        server.restart()  # kill -9: its place is free for itself
+        assert bob.get(sent)["message_text"] == "salam"
+        second = subprocess.run([binary(), "serve", "--data", str(tmp_path / "other"), "--http", "127.0.0.1:0", "--amqp", "off",
+                                 "--management", "off"] + arguments, capture_output=True, timeout=20, check=False)
+        assert second.returncode == 1 and b"the database belongs to the server" in second.stderr
+    postgres.drop_database(url)
 
 
 def test_who_keeps_something_of_his_own_must_be_alone(two):

@@ -56,3 +56,11 @@ def on(kind, request):
         yield kind
     finally:
         server_support.PARTS = before
+
+
+@contextlib.contextmanager
+def servers_on(parts, count, args=()):
+    """So many servers on the same parts, which go with them."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(parts.close)
+        yield [stack.enter_context(server_support.Server(parts=parts, args=args)) for _ in range(count)]
