@@ -36,8 +36,8 @@ struct row {
     enum row_outcome outcome;
     int64_t id, stored_at_ms, published_at_ms;
     int64_t claimed_at_ms; // by the clock of PostgreSQL, which need not be ours; 0: not known
-    int64_t wait_ms; // until its next attempt, from the claim or from the failure on
-    int64_t bucket;  // -1: the table has none
+    int64_t wait_ms;       // until its next attempt, from the claim or from the failure on
+    int64_t bucket;        // -1: the table has none
     struct id event_id;
     uint32_t attempts;
     char *error;                          // of the last attempt, or NULL
@@ -150,6 +150,8 @@ struct outbox {
     struct list ready;
     struct list to_settle;
     struct row *buried; // settled while a claim was reading: it may have seen them
+    struct map doubted; // keys that gave rows back while a claim was reading: what it brings of them may come too early
+    uint64_t doubted_buckets; // … and buckets that were lost
     struct claim claim;
     struct settle settle;
     bool claiming, settling, pumping, closing;
@@ -216,6 +218,8 @@ void key_hold(struct key *k, uint64_t delay_ms);
 void key_skip(struct key *k, int64_t id); // the row `id` stays in the database for now
 void key_leave(struct row *r);            // the row has its outcome; the last one takes the key with it
 void key_block(struct key *k); // one of its rows is parked: nothing follows in memory until that is written down
+bool key_doubted(const struct outbox *o, const struct row *r); // the row is to be claimed again, after those before it
+void key_doubts_end(struct outbox *o);                         // the claim is over
 
 // send.c
 void outbox_pump(struct outbox *o);

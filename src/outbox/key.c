@@ -5,6 +5,7 @@
 #include "outbox/internal.h"
 
 #include "base/assert.h"
+#include "base/io.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,33 @@ void key_turn(struct key *k, bool first) {
     else list_push_back(&k->o->ready, &k->in_ready);
 }
 
+// A claim that is reading now leaves out what was in memory when it began, and what its snapshot says is blocked.
+static void doubt(struct key *k) {
+    struct outbox *o = k->o;
+    if (!o->claiming || k->loose || map_get(&o->doubted, k->text, k->length)) return;
+    char *text = malloc(k->length);
+    if (!text || !map_put(&o->doubted, memcpy(text, k->text, k->length), k->length, text))
+        die("no memory for the outbox");
+}
+
+bool key_doubted(const struct outbox *o, const struct row *r) {
+    if (r->bucket >= 0 && (o->doubted_buckets >> r->bucket) & 1) return true;
+    if (!r->key_text || !map_get(&o->doubted, r->key_text, strlen(r->key_text))) return false;
+    const struct key *k = map_get(&o->keys, r->key_text, strlen(r->key_text));
+    return !k || !k->held; // a key that is held is read again anyway, when it goes on
+}
+
+void key_doubts_end(struct outbox *o) {
+    size_t at = 0;
+    char *text;
+    while ((text = map_next(&o->doubted, &at)) != NULL) free(text);
+    map_release(&o->doubted);
+    map_init(&o->doubted, io_random_u64(o->options.io));
+    o->doubted_buckets = 0;
+}
+
 void key_skip(struct key *k, int64_t id) {
+    doubt(k);
     if (!k->behind || id - 1 < k->behind_from) k->behind_from = id - 1;
     k->behind = true;
 }
@@ -114,6 +141,7 @@ void key_leave(struct row *r) {
     list_remove(&r->in_key);
     r->key = NULL;
     if (k->blocked && r->outcome == ROW_BLOCK) { // from now on claims leave the key aside
+        doubt(k);
         k->held = k->blocked = false;
         loop_timer_stop(o->options.loop, &k->timer);
         if (!list_empty(&k->rows)) catch_up(k);

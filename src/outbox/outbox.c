@@ -45,6 +45,8 @@ static void destroy(struct outbox *o) {
     while ((k = map_next(&o->keys, &at)) != NULL) free(k);
     map_release(&o->rows);
     map_release(&o->keys);
+    key_doubts_end(o);
+    map_release(&o->doubted);
     bus_sink_free(o->bus_sink);
     look_release(o);
     free(o->leases);
@@ -88,6 +90,7 @@ static void forget_buried(struct outbox *o) {
 
 // What is with the sink, or being written down, stays until that is over.
 void outbox_drop(struct outbox *o, uint64_t buckets) {
+    if (o->claiming) o->doubted_buckets |= buckets;
     size_t at = 0, n = 0;
     struct row *r, **rows = malloc((o->rows.len + 1) * sizeof(struct row *));
     if (!rows) die("no memory for the outbox");
@@ -126,6 +129,11 @@ void outbox_rewind(struct outbox *o, int64_t to) {
 
 static void keep(struct outbox *o, struct row *r) {
     if (map_get(&o->rows, &r->id, sizeof r->id) || (r->bucket >= 0 && !lease_has(o, r->bucket))) {
+        row_free(r);
+        return;
+    }
+    if (key_doubted(o, r)) {
+        outbox_rewind(o, r->id - 1);
         row_free(r);
         return;
     }
@@ -173,6 +181,7 @@ static void claim_done(struct db_unit *u, enum err err) {
     claim_clear(c);
     o->claiming = false;
     forget_buried(o);
+    if (o->doubted.len || o->doubted_buckets) key_doubts_end(o);
     if (outbox_ended(o) || o->closing) return;
     if (err) claim_failed(o, c, err);
     outbox_check_drained(o);
@@ -369,6 +378,7 @@ enum err outbox_new(struct outbox **out, const struct outbox_options *options, s
     if (!o->options.safety_check_ms) o->options.safety_check_ms = 30000;
     map_init(&o->rows, io_random_u64(options->io));
     map_init(&o->keys, io_random_u64(options->io));
+    map_init(&o->doubted, io_random_u64(options->io));
     list_init(&o->ready);
     list_init(&o->to_settle);
     if (options->sink) o->sink = *options->sink;

@@ -395,6 +395,43 @@ static void test_followers_wait_until_the_failed_attempt_is_written_down(void **
     sem_destroy(&go_on);
 }
 
+static bool answered_once(struct fixture *f) { return f->bus->answers_n == 1; }
+
+#define READERS 16 // more than the database has
+
+// The claim knows what was in memory when it began. A key that is refused meanwhile gives its followers back to the
+// table; what the claim brings of it is younger than these.
+static void test_a_claim_brings_nothing_before_what_its_key_gave_back_meanwhile(void **state) {
+    struct fixture f;
+    sem_t go_on;
+    struct test_unit blocks[READERS];
+    set_up(&f);
+    sem_init(&go_on, 0, 0);
+    f.io.wait_ms = 0; // it is due again at once
+    start(&f);
+    f.bus->silent = true;
+    f.bus->late = ERR_INVALID;
+    store(&f, 0, 2, "a"); // one with the bus, one behind it
+    wait_until(&f, answered_once);
+    f.bus->late = ERR_OK;
+    for (int i = 0; i < READERS; i++) {
+        blocks[i] = test_unit_of(&f.db, block_writing, &go_on);
+        blocks[i].unit.read_only = true;
+        assert_int_equal(database_submit(f.db.d, &blocks[i].unit), ERR_OK);
+    }
+    store(&f, 2, 1, "a"); // and the claim waits
+    f.bus->silent = false;
+    loop_timer_start(f.db.loop, &f.bus->answer_timer, 0);
+    f.want = 1;
+    wait_until(&f, heard_enough);
+    for (int i = 0; i < READERS; i++) sem_post(&go_on);
+    wait_until(&f, all_quiet);
+    assert_int_equal(f.bus->heard_n, 3);
+    for (int i = 0; i < 3; i++) assert_int_equal(number_of(f.bus->heard[i].payload), i);
+    tear_down(&f);
+    sem_destroy(&go_on);
+}
+
 // The safety check reads rows again that are in memory, on their way, or being deleted that very moment.
 static void test_looking_again_publishes_nothing_twice(void **state) {
     struct fixture f;
@@ -729,6 +766,7 @@ int main(void) {
         cmocka_unit_test(test_a_refused_event_is_tried_again_and_holds_its_key),
         cmocka_unit_test(test_a_long_line_behind_a_held_key_stops_nobody_else),
         cmocka_unit_test(test_followers_wait_until_the_failed_attempt_is_written_down),
+        cmocka_unit_test(test_a_claim_brings_nothing_before_what_its_key_gave_back_meanwhile),
         cmocka_unit_test(test_looking_again_publishes_nothing_twice),
         cmocka_unit_test(test_spent_attempts_park_the_event_and_let_its_key_go_on),
         cmocka_unit_test(test_a_parked_event_is_sent_on_when_told_while_the_producer_runs),
