@@ -13,6 +13,7 @@ fresh Kafka; only one runs at a time. docs/benchmarks.md says how each figure is
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -117,6 +118,7 @@ def options_of(arguments):
 
 def main(arguments):
     options = options_of(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended, too
     figures, failed = cases.Figures(log), []
     for _ in range(options.repeats):
         for part in options.parts:
