@@ -107,6 +107,16 @@ alter table barid.inbox_queue set (autovacuum_vacuum_scale_factor = 0, autovacuu
     autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
 alter table barid.inbox set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
 
+-- A transaction takes its number before it takes an id, also when storing an event is the first thing it writes. So whoever
+-- may still come with an older id is among the transactions that a snapshot knows of, and the relay needs no guess of how long
+-- to wait for it.
+create function barid.number_transaction() returns trigger language plpgsql as $$
+begin
+    perform pg_current_xact_id();
+    return null;
+end $$;
+create trigger outbox_number before insert on barid.outbox for each statement execute function barid.number_transaction();
+
 -- One empty notice a statement, never one a row; PostgreSQL folds those of one transaction into one.
 create function barid.notify_outbox() returns trigger language plpgsql as $$
 begin
