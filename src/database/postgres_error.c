@@ -59,6 +59,14 @@ static bool schema_is_missing(const char *state) {
     return false;
 }
 
+// "The connection is lost" from within a function is about one that the function has: ours goes on.
+static const struct meaning of_a_function = {"", ERR_DATABASE, FATE_SURE};
+
+static bool ends_the_session(const PGresult *r) {
+    const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED);
+    return !severity || strcmp(severity, "ERROR") != 0;
+}
+
 static bool plan_is_stale(const PGresult *r, const char *state) {
     const char *function = PQresultErrorField(r, PG_DIAG_SOURCE_FUNCTION);
     return starts(state, "0A000") && function && strcmp(function, "RevalidateCachedQuery") == 0;
@@ -73,6 +81,7 @@ enum err postgres_fail(const PGresult *r, const char *text, struct error *e, enu
         return error_set(e, ERR_UNAVAILABLE, "the connection to PostgreSQL is lost");
     }
     const struct meaning *m = meaning_of(state);
+    if (m->fate == FATE_LOST && inside && !ends_the_session(r)) m = &of_a_function;
     *fate = plan_is_stale(r, state) ? FATE_AGAIN : m->fate;
     if (!said) said = "an error without words";
     if (schema_is_missing(state) && !inside)

@@ -31,16 +31,18 @@ static struct db_sql prepare_sql = {
 
 static struct db_sql outbox_sql = {
     .text = "select 1 where 0",
-    .postgres = COLUMNS ", null::text, 0::bigint from (select a.*, " BYTES " from (select * from outbox where " WHICH
-                        "select key from outbox where state = 2 and key is not null)) "
-                        "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
+    .postgres =
+        COLUMNS ", null::text, 0::bigint from (select a.*, " BYTES " from (select * from barid.outbox where " WHICH
+                "select key from barid.outbox where state = 2 and key is not null)) "
+                "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
 };
 static struct db_sql inbox_sql = {
     .text = "select 1 where 0",
-    .postgres = COLUMNS ", place, coalesce(extract(epoch from published_at) * 1000, 0)::bigint from (select a.*, " BYTES
-                        " from (select * from inbox_queue where consumer = ?7::text and " WHICH
-                        "select key from inbox_queue where consumer = ?7::text and state = 2 and key is not null)) "
-                        "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
+    .postgres =
+        COLUMNS ", place, coalesce(extract(epoch from published_at) * 1000, 0)::bigint from (select a.*, " BYTES
+                " from (select * from barid.inbox_queue where consumer = ?7::text and " WHICH
+                "select key from barid.inbox_queue where consumer = ?7::text and state = 2 and key is not null)) "
+                "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
 };
 
 // An object of strings, as barid.publish() has seen to; what somebody else wrote there is left aside.

@@ -3,13 +3,14 @@
 
 static struct db_sql accept_sql = {
     .text = "insert into inbox (consumer, event_id, at) values (?1, ?2, ?3) on conflict do nothing",
-    .postgres = "insert into inbox (consumer, event_id, received_at) values (?1::text, encode(?2::bytea, 'hex')::uuid, "
-                "to_timestamp(?3::bigint / 1000.0)) on conflict do nothing",
+    .postgres =
+        "insert into barid.inbox (consumer, event_id, received_at) values (?1::text, encode(?2::bytea, 'hex')::uuid, "
+        "to_timestamp(?3::bigint / 1000.0)) on conflict do nothing",
 };
 static struct db_sql forget_sql = {
     .text = "delete from inbox where (consumer, event_id) in "
             "(select consumer, event_id from inbox where at < ?1 order by at limit ?2)",
-    .postgres = "delete from inbox where (consumer, event_id) in (select consumer, event_id from inbox "
+    .postgres = "delete from barid.inbox where (consumer, event_id) in (select consumer, event_id from barid.inbox "
                 "where received_at < to_timestamp(?1::bigint / 1000.0) order by received_at limit ?2::bigint)",
 };
 

@@ -6,43 +6,43 @@
 
 static struct db_sql make_sql = {
     .text = "select 1 where 0",
-    .postgres = "insert into buckets (queue, bucket) select ?1::text, g from generate_series(0, 63) g "
+    .postgres = "insert into barid.buckets (queue, bucket) select ?1::text, g from generate_series(0, 63) g "
                 "on conflict do nothing",
 };
 static struct db_sql give_back_sql = {
     .text = "select 1 where 0",
-    .postgres = "update buckets set owner = null, owner_name = null, lease_until = null where queue = ?1::text "
+    .postgres = "update barid.buckets set owner = null, owner_name = null, lease_until = null where queue = ?1::text "
                 "and owner = encode(?2::bytea, 'hex')::uuid and (?3::bigint >> bucket) & 1 = 1",
 };
 static struct db_sql leave_sql = {
     .text = "select 1 where 0",
-    .postgres = "delete from members where queue = ?1::text and member = encode(?2::bytea, 'hex')::uuid",
+    .postgres = "delete from barid.members where queue = ?1::text and member = encode(?2::bytea, 'hex')::uuid",
 };
 static struct db_sql forget_sql = {
     .text = "select 1 where 0",
-    .postgres = "delete from members where (queue, member) in (select queue, member from members "
+    .postgres = "delete from barid.members where (queue, member) in (select queue, member from barid.members "
                 "where queue = ?1::text and seen_until < now() for update skip locked)",
 };
 static struct db_sql join_sql = {
     .text = "select 1 where 0",
-    .postgres = "insert into members (queue, member, name, seen_until) values "
+    .postgres = "insert into barid.members (queue, member, name, seen_until) values "
                 "(?1::text, encode(?2::bytea, 'hex')::uuid, ?3::text, now() + ?4::bigint * interval '1 ms') "
                 "on conflict (queue, member) do update set seen_until = excluded.seen_until",
 };
 static struct db_sql members_sql = {
     .text = "select 1 where 0",
-    .postgres = "select count(*) from members where queue = ?1::text and seen_until >= now()",
+    .postgres = "select count(*) from barid.members where queue = ?1::text and seen_until >= now()",
 };
 static struct db_sql renew_sql = {
     .text = "select 1 where 0",
-    .postgres = "update buckets set lease_until = now() + ?4::bigint * interval '1 ms' where queue = ?1::text "
+    .postgres = "update barid.buckets set lease_until = now() + ?4::bigint * interval '1 ms' where queue = ?1::text "
                 "and owner = encode(?2::bytea, 'hex')::uuid and (?3::bigint >> bucket) & 1 = 1 returning bucket",
 };
 // Also what is still written down as ours though we have let go of it.
 static struct db_sql take_sql = {
     .text = "select 1 where 0",
-    .postgres = "update buckets b set owner = encode(?2::bytea, 'hex')::uuid, owner_name = ?6::text, "
-                "lease_until = now() + ?4::bigint * interval '1 ms' from (select bucket from buckets "
+    .postgres = "update barid.buckets b set owner = encode(?2::bytea, 'hex')::uuid, owner_name = ?6::text, "
+                "lease_until = now() + ?4::bigint * interval '1 ms' from (select bucket from barid.buckets "
                 "where queue = ?1::text and (?3::bigint >> bucket) & 1 = 0 and (owner is null or lease_until < now() "
                 "or owner = encode(?2::bytea, 'hex')::uuid) order by bucket limit ?5::bigint for update skip locked) f "
                 "where b.queue = ?1::text and b.bucket = f.bucket returning b.bucket",

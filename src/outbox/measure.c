@@ -9,13 +9,13 @@
 #define COUNTED_MAX 10000 // rows; beyond, what the statistics of the table say, if that is more
 
 #define PARKED(table, which)                                                                                           \
-    "(select count(*) from " table " where " which "state <> 0), (select count(*) from " table " where " which         \
-    "state = 2), "
+    "(select count(*) from barid." table " where " which "state <> 0), (select count(*) from barid." table             \
+    " where " which "state = 2), "
 #define OLDEST(table, which)                                                                                           \
-    "coalesce((select ceil(extract(epoch from clock_timestamp() - stored_at) * 1000) from " table " where " which      \
-    "state = 0 order by id limit 1), 0)::bigint, "
+    "coalesce((select ceil(extract(epoch from clock_timestamp() - stored_at) * 1000) from barid." table                \
+    " where " which "state = 0 order by id limit 1), 0)::bigint, "
 #define LAG(table, which)                                                                                              \
-    "(select count(*) from (select from " table " where " which "state = 0 limit ?1::bigint) w), "                     \
+    "(select count(*) from (select from barid." table " where " which "state = 0 limit ?1::bigint) w), "               \
     "(select greatest(reltuples, 0)::bigint from pg_class where oid = 'barid." table "'::regclass)"
 
 static struct db_sql outbox_sql = {

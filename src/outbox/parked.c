@@ -17,32 +17,32 @@ static struct db_sql outbox_sql = {
         "select id, event_id, topic, key, error, attempts, stored_at, parked_at, case when ?4 = 1 then payload end, "
         "null, null, state from outbox where state <> 0 and id > ?1 and (?2 = 0 or id = ?2) and ?5 is null "
         "order by id limit ?3",
-    .postgres = COLUMNS "null::text, null::text, state from outbox where state <> 0 and id > ?1::bigint "
+    .postgres = COLUMNS "null::text, null::text, state from barid.outbox where state <> 0 and id > ?1::bigint "
                         "and (?2::bigint = 0 or id = ?2::bigint) and ?5::text is null order by id limit ?3::bigint",
 };
 static struct db_sql inbox_sql = {
     .text = "select 1 where 0",
-    .postgres = COLUMNS "consumer, place, state from inbox_queue where state <> 0 and id > ?1::bigint "
+    .postgres = COLUMNS "consumer, place, state from barid.inbox_queue where state <> 0 and id > ?1::bigint "
                         "and (?2::bigint = 0 or id = ?2::bigint) and (?5::text is null or consumer = ?5::text) "
                         "order by id limit ?3::bigint",
 };
 static struct db_sql retry_outbox_sql = {
     .text = "update outbox set state = 0, attempts = 0, next_at = 0, parked_at = null where id = ?1 and state <> 0",
-    .postgres = "update outbox set state = 0, attempts = 0, next_at = null, parked_at = null "
+    .postgres = "update barid.outbox set state = 0, attempts = 0, next_at = null, parked_at = null "
                 "where id = ?1::bigint and state <> 0 and ?2::text is null",
 };
 static struct db_sql retry_inbox_sql = {
     .text = "select 1 where 0",
-    .postgres = "update inbox_queue set state = 0, attempts = 0, next_at = null, parked_at = null "
+    .postgres = "update barid.inbox_queue set state = 0, attempts = 0, next_at = null, parked_at = null "
                 "where id = ?1::bigint and state <> 0 and (?2::text is null or consumer = ?2::text)",
 };
 static struct db_sql drop_outbox_sql = {
     .text = "delete from outbox where id = ?1 and state <> 0",
-    .postgres = "delete from outbox where id = ?1::bigint and state <> 0 and ?2::text is null",
+    .postgres = "delete from barid.outbox where id = ?1::bigint and state <> 0 and ?2::text is null",
 };
 static struct db_sql drop_inbox_sql = {
     .text = "select 1 where 0",
-    .postgres = "delete from inbox_queue where id = ?1::bigint and state <> 0 "
+    .postgres = "delete from barid.inbox_queue where id = ?1::bigint and state <> 0 "
                 "and (?2::text is null or consumer = ?2::text)",
 };
 

@@ -5,6 +5,7 @@
 #include "base/backoff.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +49,15 @@ void send_away_ended(struct loop_timer *t) {
 
 // ---- it does not want the event
 
+// What was cut to the length of an error may end within a letter.
+static size_t whole_letters(const char *text, size_t n) {
+    for (size_t less = 0; less < 4 && less <= n; less++)
+        if (utf8_valid(text, n - less)) return n - less;
+    return n;
+}
+
 static void keep_error(struct row *r, const char *why) {
-    size_t n = strnlen(why, ERROR_TEXT_MAX - 1);
+    size_t n = whole_letters(why, strnlen(why, ERROR_TEXT_MAX - 1));
     char *text = realloc(r->error, n + 1);
     if (!text) die("no memory for the outbox");
     memcpy(text, why, n);

@@ -3,7 +3,10 @@
 // What another process has changed meanwhile, because it was lent the bucket, stays as it is.
 #include "outbox/internal.h"
 
+#include "base/utf8.h"
+
 #include <stdlib.h>
+#include <string.h>
 
 // A deletion that a crash of the server takes back only has the event published again, which the inbox drops: nobody
 // has to wait for the disk. With something else in the transaction (on_published, failures) it is durable as usual.
@@ -11,7 +14,7 @@
 
 // The ids are an array and no join: a join that was planned while the table was empty reads all of it, each time.
 #define DELETE(table, which)                                                                                           \
-    { .text = "select 1 where 0", .postgres = "delete from " table " where " which "id = any(?1::bigint[])" }
+    { .text = "select 1 where 0", .postgres = "delete from barid." table " where " which "id = any(?1::bigint[])" }
 
 static struct db_sql delete_outbox_sql = DELETE("outbox", ASYNCHRONOUS);
 static struct db_sql delete_outbox_durably_sql = DELETE("outbox", "");
@@ -20,7 +23,7 @@ static struct db_sql delete_inbox_sql = DELETE("inbox_queue", "consumer = ?2::te
 #define FAILED(table, which)                                                                                           \
     {                                                                                                                  \
         .text = "select 1 where 0",                                                                                    \
-        .postgres = "update " table " q set attempts = f.attempts, state = f.state, error = f.error, "                 \
+        .postgres = "update barid." table " q set attempts = f.attempts, state = f.state, error = f.error, "           \
                     "next_at = case when f.state = 0 then clock_timestamp() + f.wait_ms * interval '1 ms' end, "       \
                     "parked_at = case when f.state <> 0 then clock_timestamp() end "                                   \
                     "from unnest(?1::bigint[], ?2::bigint[], ?3::bigint[], ?4::bigint[], ?5::text[]) "                 \
@@ -36,24 +39,6 @@ struct columns {
     const char **error;
     size_t deleted_n, failed_n;
 };
-
-static bool is_utf8(const char *text) {
-    for (const unsigned char *at = (const unsigned char *)text; *at;) {
-        int more = *at < 0x80                  ? 0
-                   : *at >= 0xc2 && *at < 0xe0 ? 1
-                   : *at >= 0xe0 && *at < 0xf0 ? 2
-                   : *at >= 0xf0 && *at < 0xf5 ? 3
-                                               : -1;
-        unsigned char first = *at++;
-        if (more < 0) return false;
-        if ((first == 0xe0 && *at < 0xa0) || (first == 0xed && *at > 0x9f) || (first == 0xf0 && *at < 0x90) ||
-            (first == 0xf4 && *at > 0x8f))
-            return false;
-        for (; more; more--, at++)
-            if ((*at & 0xc0) != 0x80) return false;
-    }
-    return true;
-}
 
 static bool columns_of(struct settle *s, struct columns *c, int64_t **memory, const char ***texts) {
     *memory = malloc(5 * (s->n + 1) * sizeof **memory);
@@ -76,7 +61,7 @@ static bool columns_of(struct settle *s, struct columns *c, int64_t **memory, co
         c->attempts[c->failed_n] = r->attempts;
         c->state[c->failed_n] = r->outcome == ROW_RETRY ? 0 : r->outcome == ROW_PARK ? 1 : 2;
         c->wait_ms[c->failed_n] = r->wait_ms;
-        c->error[c->failed_n++] = is_utf8(r->error) ? r->error : "the error is not text";
+        c->error[c->failed_n++] = utf8_valid(r->error, strlen(r->error)) ? r->error : "the error is not text";
     }
     return true;
 }

@@ -13,8 +13,9 @@ const struct migration outbox_component[] = {
 // The table of SQLite has no headers: only the messaging service writes there, and it has none.
 static struct db_sql insert_sql = {
     .text = "insert into outbox (event_id, topic, key, payload, stored_at) values (?1, ?2, ?3, ?4, ?5)",
-    .postgres = "insert into outbox (event_id, topic, key, payload, headers) values (encode(?1::bytea, 'hex')::uuid, "
-                "?2::text, nullif(?3::text, ''), ?4::bytea, ?5::text::jsonb)",
+    .postgres =
+        "insert into barid.outbox (event_id, topic, key, payload, headers) values (encode(?1::bytea, 'hex')::uuid, "
+        "?2::text, nullif(?3::text, ''), ?4::bytea, ?5::text::jsonb)",
 };
 
 static char *headers_text(const struct bus_event *event) {

@@ -39,16 +39,16 @@ end $$;
 """
 
 
-@pytest.fixture
-def topic(kafka):
+@pytest.fixture(name="topic")
+def fixture_topic(kafka):
     name = f"receive_{uuid.uuid4().hex[:12]}"
     kafka.create_topic(name, PARTITIONS)
     yield name
     kafka.delete_topic(name)
 
 
-@pytest.fixture
-def shop(database):
+@pytest.fixture(name="shop")
+def fixture_shop(database):
     rows(database, SCHEMA)
     return database
 
@@ -77,8 +77,8 @@ class Publisher:
         return self
 
 
-@pytest.fixture
-def publisher(kafka, topic):
+@pytest.fixture(name="publisher")
+def fixture_publisher(kafka, topic):
     return Publisher(kafka, topic)
 
 
