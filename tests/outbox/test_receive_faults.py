@@ -87,8 +87,8 @@ def test_receive_killed_at_each_step(shop, kafka, topic, publisher, point):
         receiver.stop()
         receiver.start(env={"BARID_CRASH_AT": point}, wait=False)
         for _ in range(10):
-            publisher.send("a", 20).send("b", 20).flush()
             before = handled(shop)
+            publisher.send("a", 20).send("b", 20).flush()
             eventually(lambda: handled(shop) > before or not receiver.running(), 30, "some events")
         assert receiver.wait_exit(30) == -9
         receiver.start()
