@@ -95,6 +95,7 @@ create table barid.members (
     member uuid not null,
     name text not null,
     seen_until timestamptz not null,
+    awake boolean,   -- it looks for new rows by itself, and needs no notices; null: it has not said
     primary key (queue, member)
 ) with (fillfactor = 50);
 
@@ -118,9 +119,15 @@ end $$;
 create trigger outbox_number before insert on barid.outbox for each statement execute function barid.number_transaction();
 
 -- One empty notice a statement, never one a row; PostgreSQL folds those of one transaction into one.
-create function barid.notify_outbox() returns trigger language plpgsql as $$
+--
+-- PostgreSQL commits transactions that have sent a notice one after the other, so none is sent while all who would hear it
+-- are awake. A transaction of another isolation level sees members as they were when it began, and sends one always.
+create function barid.notify_outbox() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    perform pg_notify('barid_outbox', '');
+    if current_setting('transaction_isolation') <> 'read committed'
+            or exists (select from barid.members where queue = 'outbox' and awake is not true) then
+        perform pg_notify('barid_outbox', '');
+    end if;
     return null;
 end $$;
 create trigger outbox_notify after insert on barid.outbox for each statement execute function barid.notify_outbox();

@@ -9,10 +9,14 @@
 #include <string.h>
 
 // The index on the id is the only good way, whatever the statistics say of a table that is empty at one moment and has
-// a million rows at the next. xmin and xmax are those of the snapshot that the rows are read by.
+// a million rows at the next. xmin is that of the snapshot that the rows are read by. Its xmax is one more than the
+// last number whose transaction has *ended*: one that is open may be beyond. age() counts from the next number to be
+// given.
 static struct db_sql prepare_sql = {
-    .text = "select 0, 0",
-    .postgres = "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, "
+    .text = "select 0, 0, 0",
+    .postgres = "select pg_snapshot_xmin(s)::text::bigint, "
+                "pg_snapshot_xmax(s)::text::bigint + age(pg_snapshot_xmax(s)::xid), "
+                "pg_sequence_last_value('barid.outbox_id_seq'), "
                 "set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), "
                 "set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true), "
                 "set_config('plan_cache_mode', 'force_generic_plan', true) from pg_current_snapshot() s",
@@ -109,6 +113,7 @@ static enum err prepare(struct db *db, struct claim *c) {
     if (row < 0) return (enum err) - row;
     c->xmin = db_int(s, 0);
     c->xmax = db_int(s, 1);
+    c->ids_given = db_int(s, 2);
     return ERR_OK;
 }
 
@@ -132,6 +137,27 @@ static enum err ask_writers(struct db *db, struct claim *c) {
     return found && !c->found ? error_set(db_error(db), ERR_NOMEM, "no memory for an event") : ERR_OK;
 }
 
+// Asked with the settings of the claim: through the index, which is empty but for those.
+static struct db_sql outbox_blocked_sql = {
+    .text = "select 0",
+    .postgres = "select coalesce(sum(hashint8(id)::bigint), 0)::bigint from outbox where state = 2",
+};
+static struct db_sql inbox_blocked_sql = {
+    .text = "select 0",
+    .postgres = "select coalesce(sum(hashint8(id)::bigint), 0)::bigint from inbox_queue "
+                "where state = 2 and consumer = ?1::text",
+};
+
+static enum err ask_blocked(struct db *db, struct claim *c) {
+    const char *consumer = c->o->options.table.consumer;
+    struct db_stmt *s = db_prepare(db, consumer ? &inbox_blocked_sql : &outbox_blocked_sql);
+    if (consumer) db_bind_text(s, 1, consumer);
+    int row = db_step(s);
+    if (row < 0) return (enum err) - row;
+    c->blocked = db_int(s, 0);
+    return ERR_OK;
+}
+
 static void begin_again(struct claim *c) {
     free(c->found);
     c->found = NULL;
@@ -150,6 +176,7 @@ enum err claim_run_postgres(struct db *db, struct db_unit *u) {
     begin_again(c);
     enum err err = prepare(db, c);
     if (!err && c->ask_writers) err = ask_writers(db, c);
+    if (!err) err = ask_blocked(db, c);
     if (err) return err;
     struct db_stmt *s = db_prepare(db, consumer ? &inbox_sql : &outbox_sql);
     db_bind_int(s, 1, c->after);
@@ -171,6 +198,7 @@ enum err claim_run_postgres(struct db *db, struct db_unit *u) {
         n++;
     }
     if (row < 0) return (enum err) - row;
+    c->rows_n = (uint32_t)n;
     c->more = n == c->limit || bytes >= CLAIM_BYTES_MAX;
     return ERR_OK;
 }

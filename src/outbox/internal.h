@@ -85,7 +85,12 @@ struct claim {
     char *held_text;   // keys whose rows stay in the database for now, one after the other
     const char **held; // … each of them
     size_t held_n;
-    int64_t xmin, xmax;    // of the snapshot that the rows were read by
+    int64_t xmin;      // of the snapshot that the rows were read by
+    int64_t xmax;      // more than any transaction's number that was given before that
+    int64_t ids_given; // to events, as far as they were stored
+    int64_t blocked;   // a hash of the rows whose keys wait for them
+    uint32_t sleeps;   // wake.c
+    uint32_t rows_n;
     bool ask_writers;      // are these `writers` still there? NULL: who are they?
     bool writers_gone;     // before this claim began
     char *writers, *found; // virtual transactions, with commas between; found NULL: none
@@ -108,6 +113,7 @@ struct look {
     char *writers;       // who wrote to the table when it was found to be stuck, NULL: not asked
     uint64_t writers_ms; // when that was asked last
     bool writers_gone;   // they have ended
+    int64_t blocked;     // a hash of the rows that block their keys, as of the last claim
     bool stuck;          // the last mark was, by a transaction that does not write here
     bool slow;           // the last claim was
 };
@@ -131,10 +137,15 @@ struct measure {
 // Buckets lent to us; lease.c. NULL on SQLite, where nobody else is.
 struct leases;
 
+// Whether notices are needed; wake.c. NULL where they always come: on SQLite, and for the queue of a consumer.
+struct wake;
+enum wake_state { WAKE_SETTLING, WAKE_ASLEEP, WAKE_AWAKE };
+
 struct outbox {
     struct outbox_options options;
     char name[64], queue[300];
     struct leases *leases;
+    struct wake *wake;
     struct look look;
     struct measure *measure;
     struct loop_timer notice_timer; // looks whether notices come through
@@ -191,6 +202,8 @@ void look_release(struct outbox *o);
 void look_rewind(struct outbox *o, int64_t to);
 bool look_prepare(struct outbox *o, struct claim *c); // what a claim is to ask for; false: no memory
 void look_done(struct outbox *o, struct claim *c);
+// Has a key been released since the last claim? Then this one may have begun after what waited behind it: it is no use.
+bool look_released(struct outbox *o, const struct claim *c);
 
 // lease.c
 void leases_new(struct outbox *o);
@@ -202,6 +215,16 @@ void lease_row_gone(struct outbox *o, int64_t bucket); // a row of it has left t
 void lease_leave(struct outbox *o);                    // gives everything back, then outbox_left
 void lease_hurry(struct outbox *o, bool hurry);        // notices do not come: look often
 void lease_stats(const struct outbox *o, struct outbox_stats *out);
+const struct id *lease_me(const struct outbox *o); // as a member of the queue
+
+// wake.c
+void wake_new(struct outbox *o);
+void wake_free(struct outbox *o);
+bool wake_busy(const struct outbox *o);
+void wake_prepare(struct outbox *o, struct claim *c);
+void wake_claimed(struct outbox *o, const struct claim *c);
+void wake_seen(struct outbox *o, int flag); // in our row of the members; -1: none yet
+enum wake_state wake_state(const struct outbox *o);
 
 // measure.c
 void measure_new(struct outbox *o);

@@ -108,6 +108,7 @@ static void done_well(struct leases *l) {
     uint64_t until = r->sent_ns + r->lease_ms * MILLISECOND;
     l->announced = true;
     l->members = r->members;
+    if (!r->leave) wake_seen(o, r->awake);
     if (r->leave) {
         l->left = true;
         l->held = l->handing = 0;
@@ -218,6 +219,8 @@ void leases_free(struct outbox *o) {
     loop_timer_stop(o->options.loop, &l->end_timer);
     database_unlisten(o->options.database, LEASE_CHANNEL, noticed, l);
 }
+
+const struct id *lease_me(const struct outbox *o) { return &o->leases->round.me; }
 
 bool leases_busy(const struct outbox *o) { return o->leases && o->leases->running; }
 

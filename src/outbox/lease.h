@@ -20,6 +20,7 @@ struct lease_unit {
     // answers
     uint64_t kept, gained;
     uint32_t members;
+    int awake; // what our row says; -1: nothing yet
 };
 
 enum err lease_run(struct db *db, struct db_unit *u);

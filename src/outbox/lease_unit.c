@@ -27,7 +27,8 @@ static struct db_sql join_sql = {
     .text = "select 1 where 0",
     .postgres = "insert into barid.members (queue, member, name, seen_until) values "
                 "(?1::text, encode(?2::bytea, 'hex')::uuid, ?3::text, now() + ?4::bigint * interval '1 ms') "
-                "on conflict (queue, member) do update set seen_until = excluded.seen_until",
+                "on conflict (queue, member) do update set seen_until = excluded.seen_until "
+                "returning coalesce(awake::int, -1)",
 };
 static struct db_sql members_sql = {
     .text = "select 1 where 0",
@@ -78,12 +79,14 @@ static enum err join(struct db *db, struct lease_unit *u) {
     db_bind_id(s, 2, &u->me);
     db_bind_text(s, 3, u->name);
     db_bind_int(s, 4, u->lease_ms);
-    enum err err = db_run(s);
-    if (!err) err = run_for(db, &forget_sql, u, false);
+    int row = db_step(s);
+    if (row < 0) return (enum err) - row;
+    u->awake = (int)db_int(s, 0);
+    enum err err = run_for(db, &forget_sql, u, false);
     if (err) return err;
     s = db_prepare(db, &members_sql);
     db_bind_text(s, 1, u->queue);
-    int row = db_step(s);
+    row = db_step(s);
     if (row < 0) return (enum err) - row;
     u->members = (uint32_t)db_int(s, 0);
     return ERR_OK;

@@ -14,7 +14,10 @@
 //
 // A transaction that stays open for long holds xmin back. Most of those have nothing to do with the outbox: so when the
 // mark is stuck, the transactions that hold a writer's lock on the table are noted, and the mark moves when these have
-// ended. One that has stored an event and stays open keeps the mark where it is, and claims have to pass over what was
+// ended. Rows behind one that blocks its key are passed by the mark, too: when such a one was retried or dropped, the
+// next claim begins at the first row, whether the notice of it has come or not.
+//
+// One that has stored an event and stays open keeps the mark where it is, and claims have to pass over what was
 // deleted since, which takes the longer the longer that lasts: they are made larger then.
 #include "outbox/internal.h"
 
@@ -117,6 +120,12 @@ static void move(struct outbox *o, struct claim *c) {
         l->writers = c->found ? c->found : strdup("");
         c->found = NULL;
     }
+}
+
+bool look_released(struct outbox *o, const struct claim *c) {
+    bool changed = c->blocked != o->look.blocked;
+    o->look.blocked = c->blocked;
+    return changed && c->after > 0;
 }
 
 void look_done(struct outbox *o, struct claim *c) {

@@ -51,12 +51,13 @@ static void destroy(struct outbox *o) {
     look_release(o);
     free(o->leases);
     free(o->measure);
+    free(o->wake);
     free(o);
 }
 
 bool outbox_ended(struct outbox *o) {
     if (!o->closing || o->claiming || o->settling || o->pumping || o->in_flight || o->settle_post.posted) return false;
-    if (leases_busy(o) || measure_busy(o)) return false;
+    if (leases_busy(o) || measure_busy(o) || wake_busy(o)) return false;
     destroy(o);
     return true;
 }
@@ -154,6 +155,10 @@ static void keep(struct outbox *o, struct row *r) {
 
 static void claimed(struct outbox *o, struct claim *c) {
     bool some = c->rows != NULL;
+    if (o->leases && look_released(o, c)) {
+        outbox_rewind(o, 0);
+        return;
+    }
     while (c->rows) {
         struct row *r = c->rows;
         c->rows = r->next_claimed;
@@ -161,6 +166,7 @@ static void claimed(struct outbox *o, struct claim *c) {
         keep(o, r);
     }
     if (o->leases) look_done(o, c);
+    wake_claimed(o, c);
     if (!o->leases || c->last_id > o->cursor) o->cursor = c->last_id;
     o->more = c->more || o->woken || o->rewound;
     if (c->count_parked) o->stats.parked = c->parked;
@@ -206,6 +212,7 @@ void outbox_claim(struct outbox *o) {
         .limit = o->options.batch,
         .count_parked = o->count_parked};
     if (o->leases && !look_prepare(o, c)) die("no memory for the outbox");
+    wake_prepare(o, c);
     c->rows_end = &c->rows;
     c->last_id = c->after;
     o->rewind = -1;
@@ -350,6 +357,7 @@ static void begin_shared(struct outbox *o) {
     struct error e;
     look_init(o);
     leases_new(o);
+    if (!o->options.table.consumer) wake_new(o);
     measure_new(o);
     o->notices = NOTICES_ARRIVE;
     o->notice_timer.fn = look_at_notices;
@@ -405,6 +413,7 @@ static void end_shared(struct outbox *o) {
     loop_timer_stop(o->options.loop, &o->notice_timer);
     database_unlisten(o->options.database, channel(o), noticed, o);
     leases_free(o);
+    wake_free(o);
     measure_free(o);
 }
 

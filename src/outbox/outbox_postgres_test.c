@@ -453,6 +453,13 @@ static void test_a_parked_event_lets_its_key_go_on(void **state) {
     tear_down(f);
 }
 
+static enum err delete_blocked(struct db *db, void *arg) {
+    static struct db_sql one = {.text = "delete from outbox where state = 2"};
+    return db_run(db_prepare(db, &one));
+}
+
+static bool low_has_moved(struct fixture *f) { return f->producers[0].outbox->look.low > 13; }
+
 static void blocked(enum err (*release)(struct db *db, void *arg), size_t heard_at_the_end, const char *first) {
     struct fixture *f = set_up();
     struct parked_list l;
@@ -466,7 +473,9 @@ static void blocked(enum err (*release)(struct db *db, void *arg), size_t heard_
     f->want = 200;
     wait_until(f, heard_enough);
     for (size_t i = 0; i < f->heard_n; i++) assert_string_equal(f->heard[i].key, "k0");
+    wait_until(f, low_has_moved);
     assert_int_equal(test_db_do(&f->pg.t, release, &l.id, false), ERR_OK);
+    outbox_wake(f->producers[0].outbox); // before, or without, a notice of it
     f->want = 200 + heard_at_the_end;
     wait_until(f, heard_enough);
     assert_string_equal(f->heard[200].payload, first);
@@ -478,6 +487,8 @@ static void blocked(enum err (*release)(struct db *db, void *arg), size_t heard_
 
 static void test_a_blocked_key_waits_until_its_event_is_retried(void **state) { blocked(retry_parked, 8, "1"); }
 static void test_a_blocked_key_waits_until_its_event_is_dropped(void **state) { blocked(drop_parked, 7, "2"); }
+
+static void test_a_blocked_key_waits_until_somebody_deletes_its_event(void **state) { blocked(delete_blocked, 7, "2"); }
 
 static bool measured(struct fixture *f) { return stats_of(f, 0).measured && stats_of(f, 0).lag > 0; }
 
@@ -509,6 +520,137 @@ static void test_the_queue_of_a_consumer_is_a_table_too(void **state) {
     tear_down(f);
 }
 
+static bool sleeps(struct fixture *f) { return wake_state(f->producers[f->who].outbox) == WAKE_ASLEEP; }
+static bool is_awake(struct fixture *f) {
+    return wake_state(f->producers[f->who].outbox) == WAKE_AWAKE &&
+           sql(f, "select count(*) from barid.members where awake") == 1;
+}
+static bool flag_is_down(struct fixture *f) {
+    return sql(f, "select count(*) from barid.members where awake = false") == 1;
+}
+
+static void publish_ten(struct fixture *f) {
+    publish(f, "'k0'", 1, 10);
+    f->want += 10;
+    wait_until(f, heard_enough);
+}
+
+static int notices_of(PGconn *listening) {
+    int n = 0;
+    PQclear(PQexec(listening, "select 1"));
+    PQconsumeInput(listening);
+    for (PGnotify *notice; (notice = PQnotifies(listening)) != NULL; n++) PQfreemem(notice);
+    return n;
+}
+
+static PGconn *listen_beside(struct fixture *f) {
+    PGconn *listening = test_pg_connect(f->pg.url);
+    PQclear(PQexec(listening, "listen barid_outbox"));
+    return listening;
+}
+
+static void start_asleep(struct fixture *f, uint32_t lease_ms) {
+    f->options.lease_ms = lease_ms;
+    f->options.safety_check_ms = 600000;
+    start(f, 0);
+    f->who = 0;
+    wait_until(f, sleeps);
+}
+
+static void publish_one(struct fixture *f, const char *sql_text) {
+    sql(f, sql_text);
+    f->want++;
+    wait_until(f, heard_enough);
+}
+
+static void test_who_is_awake_gets_no_notices(void **state) {
+    struct fixture *f = set_up();
+    start_asleep(f, 60000);
+    while (!is_awake(f)) publish_ten(f);
+    PGconn *listening = listen_beside(f);
+    for (int i = 0; i < 50; i++) publish_ten(f); // heard all the same
+    assert_int_equal(notices_of(listening), 0);
+    publish_one(f, "begin isolation level repeatable read; select barid.publish('t', 'k0', 'x'::text); commit");
+    assert_int_equal(notices_of(listening), 1); // it would not see us fall asleep
+    wait_until(f, sleeps);
+    publish_one(f, "select 1 from barid.publish('t', 'k0', 'y'::text)");
+    assert_int_equal(notices_of(listening), 1);
+    sql(f, "insert into barid.members values ('inbox:c', gen_random_uuid(), 'c', now(), false)");
+    sql(f, "update barid.members set awake = true where queue = 'outbox'");
+    sql(f, "select 1 from barid.publish('t', 'k0', 'z'::text)");
+    assert_int_equal(notices_of(listening), 0); // another queue does not count
+    sql(f, "insert into barid.members values ('outbox', gen_random_uuid(), 'new', now() + interval '1 h')");
+    publish_one(f, "select 1 from barid.publish('t', 'k0', 'z'::text)");
+    assert_int_equal(notices_of(listening), 1); // one of several is enough
+    PQfinish(listening);
+    tear_down(f);
+}
+
+static void test_who_saw_us_awake_and_commits_when_we_sleep_is_heard(void **state) {
+    struct fixture *f = set_up();
+    start_asleep(f, 60000);
+    while (!is_awake(f)) publish_ten(f);
+    wait_until(f, table_empty);
+    PGconn *listening = listen_beside(f), *late = test_pg_connect(f->pg.url);
+    PQclear(PQexec(late, "begin; select barid.publish('t', 'late', '1'::text)"));
+    wait_until(f, flag_is_down);
+    for (int i = 0; i < 20; i++) { // claims go by, and it does not sleep yet
+        uint64_t before = f->producers[0].outbox->claim.started_ns;
+        while (f->producers[0].outbox->claim.started_ns == before) wait_until(f, flag_is_down);
+        assert_int_equal(wake_state(f->producers[0].outbox), WAKE_SETTLING);
+    }
+    PQclear(PQexec(late, "commit"));
+    assert_int_equal(notices_of(listening), 0);
+    f->want++;
+    wait_until(f, heard_enough);
+    assert_string_equal(f->heard[f->heard_n - 1].key, "late");
+    wait_until(f, sleeps);
+    PQfinish(listening);
+    PQfinish(late);
+    tear_down(f);
+}
+
+static void test_who_is_swept_out_of_the_members_settles_anew(void **state) {
+    struct fixture *f = set_up();
+    start_asleep(f, 900);
+    PGconn *late = test_pg_connect(f->pg.url);
+    sql(f, "delete from barid.members");
+    PQclear(PQexec(late, "begin; select barid.publish('t', 'late', '1'::text)")); // nobody is there: no notice
+    wait_until(f, flag_is_down);
+    PQclear(PQexec(late, "commit"));
+    f->want = 1;
+    wait_until(f, heard_enough);
+    wait_until(f, sleeps);
+    PQfinish(late);
+    tear_down(f);
+}
+
+// The number of a transaction that is open may be beyond the xmax of every snapshot: as long as no later one has ended.
+static void test_the_last_number_given_is_minded(void **state) {
+    struct fixture *f = set_up();
+    start_asleep(f, 60000);
+    f->producers[0].silent = true; // nothing is written down meanwhile
+    PGconn *first = test_pg_connect(f->pg.url), *late = test_pg_connect(f->pg.url);
+    PQclear(PQexec(first, "begin; select pg_current_xact_id()"));
+    PQclear(PQexec(late, "begin; select barid.publish('t', 'k1', '1'::text)"));
+    PQclear(PQexec(first, "select barid.publish('t', 'k0', '1'::text); commit"));
+    f->want = 1;
+    wait_until(f, heard_enough);
+    uint64_t begun = io_monotonic_ns(f->io);
+    while (io_monotonic_ns(f->io) - begun < 400000000) { // the mark is set, its xmax asked for, and xmin is looked at
+        uint64_t before = f->producers[0].outbox->claim.started_ns;
+        outbox_wake(f->producers[0].outbox);
+        while (f->producers[0].outbox->claim.started_ns == before) wait_until(f, flag_is_down);
+    }
+    PQclear(PQexec(late, "commit"));
+    f->want = 2;
+    wait_until(f, heard_enough);
+    assert_string_equal(f->heard[1].key, "k1");
+    PQfinish(first);
+    PQfinish(late);
+    tear_down(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events_are_published_in_order_and_deleted),
@@ -522,8 +664,13 @@ int main(void) {
         cmocka_unit_test(test_a_parked_event_lets_its_key_go_on),
         cmocka_unit_test(test_a_blocked_key_waits_until_its_event_is_retried),
         cmocka_unit_test(test_a_blocked_key_waits_until_its_event_is_dropped),
+        cmocka_unit_test(test_a_blocked_key_waits_until_somebody_deletes_its_event),
         cmocka_unit_test(test_the_table_is_measured),
+        cmocka_unit_test(test_the_last_number_given_is_minded),
         cmocka_unit_test(test_the_queue_of_a_consumer_is_a_table_too),
+        cmocka_unit_test(test_who_is_awake_gets_no_notices),
+        cmocka_unit_test(test_who_saw_us_awake_and_commits_when_we_sleep_is_heard),
+        cmocka_unit_test(test_who_is_swept_out_of_the_members_settles_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
