@@ -429,6 +429,7 @@ static void park_first(struct fixture *f, struct parked_list *l, enum outbox_on_
     f->refuse_key = "k1";
     f->refuse_payload = "1";
     f->refusals = 2;
+    f->options.safety_check_ms = 600000;
     start(f, 0);
     publish(f, "'k1'", 1, 5);
     publish(f, "'k0'", 1, 5);
@@ -458,7 +459,10 @@ static enum err delete_blocked(struct db *db, void *arg) {
     return db_run(db_prepare(db, &one));
 }
 
-static bool low_has_moved(struct fixture *f) { return f->producers[0].outbox->look.low > 13; }
+static bool low_has_moved(struct fixture *f) {
+    outbox_wake(f->producers[0].outbox);
+    return f->producers[0].outbox->look.low > 13;
+}
 
 static void blocked(enum err (*release)(struct db *db, void *arg), size_t heard_at_the_end, const char *first) {
     struct fixture *f = set_up();
