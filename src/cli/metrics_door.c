@@ -18,6 +18,7 @@ struct metrics_door {
     uv_tcp_t listener;
     struct loop *loop;
     metrics_write_fn *write;
+    metrics_ready_fn *ready;
     void *arg;
     struct list callers;
     size_t callers_n;
@@ -81,11 +82,15 @@ static void act(struct caller *c) {
     if (asks_for(c, "GET /metrics")) {
         c->door->write(c->door->arg, &body);
         answer(c, "200 OK", &body);
-    } else if (asks_for(c, "GET /health")) {
+    } else if (asks_for(c, "GET /healthz")) {
         buf_add_str(&body, "ok\n");
         answer(c, "200 OK", &body);
+    } else if (asks_for(c, "GET /readyz")) {
+        const char *missing = c->door->ready(c->door->arg);
+        buf_printf(&body, "%s\n", missing ? missing : "ready");
+        answer(c, missing ? "503 Service Unavailable" : "200 OK", &body);
     } else {
-        buf_add_str(&body, "there is /metrics and /health\n");
+        buf_add_str(&body, "there is /metrics, /healthz and /readyz\n");
         answer(c, "404 Not Found", &body);
     }
     buf_release(&body);
@@ -145,10 +150,10 @@ static int listen_on(struct metrics_door *d, const char *address, uint16_t port)
 }
 
 enum err metrics_door_open(struct metrics_door **out, struct loop *loop, const char *address, uint16_t port,
-                           metrics_write_fn *write, void *arg, struct error *e) {
+                           metrics_write_fn *write, metrics_ready_fn *ready, void *arg, struct error *e) {
     struct metrics_door *d = calloc(1, sizeof *d);
     if (!d) return error_set(e, ERR_NOMEM, "no memory for the metrics");
-    *d = (struct metrics_door){.loop = loop, .write = write, .arg = arg};
+    *d = (struct metrics_door){.loop = loop, .write = write, .ready = ready, .arg = arg};
     list_init(&d->callers);
     uv_tcp_init(loop_uv(loop), &d->listener);
     d->listener.data = d;

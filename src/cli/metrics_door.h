@@ -1,5 +1,5 @@
-// The door of `barid relay` and `barid receive`: GET /metrics (Prometheus's text) and GET /health, nothing else. It
-// shows numbers and names of queues, never events, to whoever can reach the address.
+// The door of `barid relay` and `barid receive`: GET /metrics (Prometheus's text), /healthz and /readyz (503 with the
+// reason), nothing else. It shows numbers and names of queues, never events, to whoever can reach the address.
 #ifndef BARID_CLI_METRICS_DOOR_H
 #define BARID_CLI_METRICS_DOOR_H
 
@@ -15,9 +15,12 @@ struct metrics_door;
 // Called on the loop thread for each GET /metrics; what it says is cut off at 1 MiB.
 typedef void metrics_write_fn(void *arg, struct buf *b);
 
+// Called on the loop thread for each GET /readyz: NULL, or what is not there.
+typedef const char *metrics_ready_fn(void *arg);
+
 // ERR_LOCKED when the address is in use, ERR_INVALID when it is none.
 enum err metrics_door_open(struct metrics_door **out, struct loop *loop, const char *address, uint16_t port,
-                           metrics_write_fn *write, void *arg, struct error *e);
+                           metrics_write_fn *write, metrics_ready_fn *ready, void *arg, struct error *e);
 uint16_t metrics_door_port(const struct metrics_door *d);
 void metrics_door_close(struct metrics_door *d); // before loop_free
 

@@ -49,7 +49,7 @@ static const struct setting settings[] = {
     {"handler-timeout", "TIME", "30s", "for one event; a program is killed then"},
     {"prefetch", "N", "4096", "events taken from the broker and not stored yet, at most"},
     {"remember", "TIME", "7d", "for how long an event is known as received"},
-    {"metrics", "ADDR:PORT", "off", "GET /metrics for Prometheus; port 0 picks a free one"},
+    {"metrics", "ADDR:PORT", "off", "GET /metrics, /healthz, /readyz; port 0 picks a free one"},
     {"log-level", "LEVEL", "info", "debug, info, warn or error"},
     {"lease-ms", "MS", "0", NULL},
     {"safety-check-ms", "MS", "0", NULL},
@@ -201,6 +201,13 @@ static void write_metrics(void *arg, struct buf *b) {
         metrics_number(b, all[i].name, all[i].type, all[i].help, all[i].value);
 }
 
+static const char *say_missing(void *arg) {
+    const struct receive *r = arg;
+    if (r->stopping) return "going down";
+    if (database_notices(r->database) == NOTICES_AWAY) return "the database is away";
+    return bus_reachable(r->bus) ? NULL : "the broker is away";
+}
+
 // ---- putting it together
 
 static _Noreturn void cannot_start(const char *why) {
@@ -264,7 +271,7 @@ static void start_all(struct receive *r) {
     if (err == ERR_OK) err = start_intake(r, &e);
     if (err == ERR_OK) remember_new(&r->remember, &m);
     if (err == ERR_OK && r->with_metrics)
-        err = metrics_door_open(&r->door, r->loop, r->address, r->port, write_metrics, r, &e);
+        err = metrics_door_open(&r->door, r->loop, r->address, r->port, write_metrics, say_missing, r, &e);
     if (err != ERR_OK) cannot_start(e.text);
     r->started = true;
     say_ready(r);

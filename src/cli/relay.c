@@ -40,7 +40,7 @@ static const struct setting settings[] = {
     {"lease", "TIME", "15s", "how long a bucket of keys stays with a relay that is heard of no more"},
     {"batch", "N", "2000", "events claimed at once"},
     {"in-memory", "N", "16384", "events claimed and not yet deleted, at most"},
-    {"metrics", "ADDR:PORT", "off", "GET /metrics and /health; port 0 picks a free one"},
+    {"metrics", "ADDR:PORT", "off", "GET /metrics, /healthz, /readyz; port 0 picks a free one"},
     {"name", "NAME", NULL, "what others see it as; otherwise the machine and the process"},
     {"no-migrate", NULL, NULL, "leave the schema as it is; `barid migrate` brings it up to date"},
     {"log-level", "LEVEL", "info", "debug, info, warn or error"},
@@ -123,6 +123,13 @@ static void write_metrics(void *arg, struct buf *b) {
     outbox_metrics(b, "relay", &stats);
 }
 
+static const char *say_missing(void *arg) {
+    const struct relay *r = arg;
+    if (r->stopping) return "going down";
+    if (database_notices(r->database) == NOTICES_AWAY) return "the database is away";
+    return bus_reachable(r->bus) ? NULL : "the broker is away";
+}
+
 static enum err check_run(struct db *db, struct db_unit *u) {
     static struct db_sql sql = {.text = "select 1",
                                 .postgres = "select 1 where to_regclass('barid.outbox') is not null and "
@@ -178,7 +185,8 @@ static enum err open_all(struct relay *r, struct error *e) {
     if (!err) err = bus_open(&r->bus, r->loop, &b, e);
     if (!err) err = open_outbox(r, e);
     if (!err && r->metrics)
-        err = metrics_door_open(&r->door, r->loop, r->metrics_address, r->metrics_port, write_metrics, r, e);
+        err =
+            metrics_door_open(&r->door, r->loop, r->metrics_address, r->metrics_port, write_metrics, say_missing, r, e);
     return err;
 }
 
@@ -233,6 +241,7 @@ static void on_signal(uv_signal_t *handle, int number) {
 }
 
 static void watch_signals(struct relay *r) {
+    signal(SIGPIPE, SIG_IGN); // whoever asks for metrics, or reads the log, may go away
     static const int numbers[2] = {SIGTERM, SIGINT};
     for (size_t i = 0; i < 2; i++) {
         ASSERT(uv_signal_init(loop_uv(r->loop), &r->signals[i]) == 0);

@@ -324,3 +324,12 @@ def test_migrate_says_what_it_did_once(database):
     refused = barid("migrate", "--database", database.replace(str(database.rsplit("/", 1)[1]), "there_is_none"),
                     check=False)
     assert refused.returncode == 1 and "there_is_none" in refused.stderr
+
+
+def test_it_says_whether_it_is_ready(ready_database, kafka):
+    with Relay(ready_database, f"kafka://{kafka.address}") as relay:
+        eventually(lambda: relay.ask("/readyz") == (200, "ready\n"), 20, "the relay being ready")
+        assert relay.ask("/healthz") == (200, "ok\n")
+    with Relay(ready_database, "kafka://127.0.0.1:1") as relay:
+        eventually(lambda: relay.ask("/readyz") == (503, "the broker is away\n"), 20, "the relay telling that Kafka is away")
+        assert relay.ask("/healthz") == (200, "ok\n")

@@ -107,6 +107,11 @@ class Process:
                 values[name.split("{")[0]] += float(value)
         return values
 
+    def ask(self, path):
+        """(status, text) of the door that metrics have."""
+        answer = requests.get(self.metrics_url.replace("/metrics", path), timeout=10)
+        return answer.status_code, answer.text
+
     def close(self):
         if self.running():
             self.process.send_signal(signal.SIGCONT)
