@@ -28,6 +28,8 @@
 #define PROBE_EVERY_MS 30000
 #define PROBE_AGAIN_MS 2000
 #define ASK_MS         5000
+#define STOOD_MS       2000 // a connection that is lost sooner counts as one that did not come about
+#define LOSSES_MAX     4
 
 struct postgres_listener {
     char *url;
@@ -41,7 +43,8 @@ struct postgres_listener {
     PGconn *conn;
     char probe[CHANNEL_NAME_MAX + 1]; // the private channel
     bool probing, told_lost;
-    uint64_t probe_until_ms, next_probe_ms;
+    uint64_t probe_until_ms, next_probe_ms, connected_ms;
+    unsigned losses; // of connections that hardly stood, one after the other
 };
 
 // ---- what has arrived
@@ -145,6 +148,7 @@ static bool connect_listener(struct postgres_listener *l) {
         return false;
     }
     postgres_health_connected(l->health);
+    l->connected_ms = postgres_now_ms();
     if (!postgres_notices_are_wanted(l->notices)) {
         PQfinish(l->conn);
         l->conn = NULL;
@@ -185,8 +189,30 @@ static bool probe_is_overdue(struct postgres_listener *l) {
     return true;
 }
 
+// A lane could not connect while this connection stands (too many of them, say): is there room again?
+static void try_for_lanes(struct postgres_listener *l) {
+    PGconn *conn;
+    struct postgres_session session;
+    struct error e = {0};
+    if (!postgres_health_is_away(l->health) || postgres_health_wait_ms(l->health)) return;
+    if (postgres_connect(l->url, false, &conn, &session, &e)) {
+        postgres_health_failed(l->health, &e);
+        return;
+    }
+    PQfinish(conn);
+    postgres_health_connected(l->health);
+}
+
+static int until_next(struct postgres_listener *l) {
+    int probe_ms = left_ms(l->probing ? l->probe_until_ms : l->next_probe_ms);
+    if (!postgres_health_is_away(l->health)) return probe_ms;
+    int try_ms = (int)postgres_health_wait_ms(l->health);
+    return try_ms < probe_ms ? try_ms : probe_ms;
+}
+
 static bool turn(struct postgres_listener *l) {
-    if (!wait_for(l, left_ms(l->probing ? l->probe_until_ms : l->next_probe_ms))) return false;
+    if (!wait_for(l, until_next(l))) return false;
+    try_for_lanes(l);
     if (!tell_changes(l)) return false;
     if (probe_is_overdue(l)) {
         if (atomic_load(&l->state) == NOTICES_ARRIVE) return false; // it did arrive, and does no more
@@ -202,12 +228,20 @@ static bool turn_unconnected(struct postgres_listener *l) {
     return wait ? wait_for(l, (int)wait) : connect_listener(l);
 }
 
+// A standby connects and does not let us listen: it is asked less and less often, down to once in a second or two.
+static int wait_after_loss(struct postgres_listener *l) {
+    bool stood = postgres_now_ms() - l->connected_ms >= STOOD_MS;
+    l->losses = stood ? 0 : l->losses + (l->losses < LOSSES_MAX);
+    return (10 << l->losses) + (int)postgres_jitter(80u << l->losses);
+}
+
 static void *listener_main(void *arg) {
     struct postgres_listener *l = arg;
     while (!l->stop) {
         if (l->conn ? turn(l) : turn_unconnected(l)) continue;
+        int wait_ms = l->conn ? wait_after_loss(l) : 20 + (int)postgres_jitter(80);
         if (l->conn) disconnect(l);
-        if (!l->stop) wait_for(l, 20 + (int)postgres_jitter(80));
+        if (!l->stop) wait_for(l, wait_ms);
     }
     if (l->conn) disconnect(l);
     return NULL;

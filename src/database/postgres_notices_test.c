@@ -141,12 +141,66 @@ static void test_closing_while_notices_wait_is_fine(void **state) {
     test_pg_close(&p);
 }
 
+// ---- the keeper, beside a connection that listens
+
+static enum err ask(struct db *db, void *arg) {
+    static struct db_sql sql = {.text = "select 1"};
+    int row = db_step(db_prepare(db, &sql));
+    return row < 0 ? (enum err) - row : ERR_OK;
+}
+
+static void admin(struct test_postgres *p, const char *format) {
+    char sql[256];
+    snprintf(sql, sizeof sql, format, p->name);
+    test_pg_sql(p->admin, sql);
+}
+
+// Superusers are above the limit.
+static void test_a_refused_connection_is_tried_again_beside_one_that_listens(void **state) {
+    struct test_postgres p;
+    struct heard h;
+    struct error e = {0};
+    char url[700];
+    test_pg_prepare(&p);
+    admin(&p, "create role %s login");
+    snprintf(url, sizeof url, "%s%cuser=%s", p.url, strchr(p.url, '?') ? '&' : '?', p.name);
+    if (test_pg_open_with(&p, (struct database_options){.url = url}, NULL, &e)) fail_msg("%s", e.text);
+    listen_well(&p, &h, "test_channel");
+    admin(&p, "alter role %s connection limit 2"); // they stand: one to write, one to listen
+    assert_int_equal(test_db_do(&p.t, ask, NULL, true), ERR_UNAVAILABLE);
+    admin(&p, "alter role %s connection limit -1");
+    uint64_t until = loop_now_ms(p.t.loop) + 10000;
+    enum err err;
+    do err = test_db_do(&p.t, ask, NULL, true);
+    while (err && loop_now_ms(p.t.loop) < until);
+    assert_int_equal(err, ERR_OK);
+    test_pg_close(&p);
+    admin(&p, "drop role %s");
+}
+
+// As of a standby, which connects, and then does not let us listen.
+static void test_a_server_that_ends_sessions_is_not_besieged(void **state) {
+    struct test_postgres p;
+    struct heard h;
+    test_pg_open(&p, shape);
+    listen_well(&p, &h, "test_channel");
+    admin(&p, "alter database %s set idle_session_timeout = 20");
+    admin(&p, "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = '%s'");
+    test_pg_sql(p.admin, "select pg_sleep(3)");
+    char sql[128];
+    snprintf(sql, sizeof sql, "select sessions from pg_stat_database where datname = '%s'", p.name);
+    assert_in_range(test_pg_sql(p.admin, sql), 1, 24);
+    test_pg_close(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_notice_comes_with_the_commit_and_not_without),
         cmocka_unit_test(test_who_does_not_listen_any_more_hears_nothing),
         cmocka_unit_test(test_a_listening_connection_that_is_cut_comes_back),
         cmocka_unit_test(test_notices_of_a_unit_are_bounded_and_not_repeated),
+        cmocka_unit_test(test_a_refused_connection_is_tried_again_beside_one_that_listens),
+        cmocka_unit_test(test_a_server_that_ends_sessions_is_not_besieged),
         cmocka_unit_test(test_closing_while_notices_wait_is_fine),
     };
     return test_pg_main(tests);
