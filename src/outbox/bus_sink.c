@@ -58,11 +58,13 @@ static void take(void *arg, const struct outbox_item *item, outbox_taken_fn *don
     done(done_arg, meaning(err), e.text[0] ? e.text : err_text(err));
 }
 
+static bool there(void *arg) { return bus_reachable(((struct bus_sink *)arg)->bus); }
+
 struct bus_sink *bus_sink_new(struct bus *bus, struct outbox_sink *out) {
     struct bus_sink *s = calloc(1, sizeof *s);
     if (!s) die("no memory for the outbox");
     s->bus = bus;
-    *out = (struct outbox_sink){.take = take, .sink = s, .name = "bus"};
+    *out = (struct outbox_sink){.take = take, .sink = s, .name = "bus", .there = there};
     // The embedded bus refuses in the call; any other may refuse an event after its followers were taken.
     if (bus_engine(bus)) out->key_window = EMBEDDED_KEY_WINDOW;
     return s;

@@ -471,7 +471,7 @@ bool outbox_idle(const struct outbox *o) {
 
 void outbox_stats(const struct outbox *o, struct outbox_stats *out) {
     *out = o->stats;
-    out->bus_away = o->away;
+    out->bus_away = o->away || (o->sink.there && !o->sink.there(o->sink.sink));
     size_t at = 0;
     const struct row *r;
     while ((r = map_next(&o->rows, &at)) != NULL) {

@@ -38,6 +38,7 @@ struct bus {
     struct answer answers[LOG_MAX];
     size_t answers_n, answered;
     bool silent; // confirms nothing for now
+    bool gone;   // and knows that it is not there
     struct loop_timer answer_timer;
     enum err away;            // what every publish gets at once
     enum err late;            // what every publish gets later
@@ -54,6 +55,8 @@ static void give_answers(struct loop_timer *t) {
         a.done(a.arg, a.err, err_text(a.err));
     }
 }
+
+bool bus_reachable(struct bus *b) { return !b->gone; }
 
 enum err bus_publish(struct bus *b, const struct bus_event *event, bus_done_fn *done, void *arg, struct error *e) {
     struct answer a = {.done = done, .arg = arg, .err = b->late};
@@ -582,6 +585,32 @@ static void test_attempts_survive_a_restart(void **state) {
     tear_down(&f);
 }
 
+static bool some_are_under_way(struct fixture *f) { return f->bus->answers_n >= f->want; }
+
+// Kafka's client keeps what it was given for half a minute before it answers that nobody is there.
+static void test_a_bus_that_knows_it_is_away_is_away_before_it_answers(void **state) {
+    struct fixture f;
+    struct outbox_stats stats;
+    set_up(&f);
+    f.bus->silent = true;
+    start(&f);
+    store(&f, 0, 4, NULL);
+    f.want = 1;
+    wait_until(&f, some_are_under_way);
+    outbox_stats(f.outbox, &stats);
+    assert_false(stats.bus_away); // slow
+    f.bus->gone = true;
+    outbox_stats(f.outbox, &stats);
+    assert_true(stats.bus_away);
+    f.bus->gone = f.bus->silent = false;
+    loop_timer_start(f.db.loop, &f.bus->answer_timer, 0);
+    wait_until(&f, all_quiet);
+    outbox_stats(f.outbox, &stats);
+    assert_false(stats.bus_away);
+    assert_int_equal(f.bus->heard_n, 4);
+    tear_down(&f);
+}
+
 static void test_a_bus_that_is_away_costs_no_attempt(void **state) {
     struct fixture f;
     struct outbox_stats stats;
@@ -772,6 +801,7 @@ int main(void) {
         cmocka_unit_test(test_a_parked_event_is_sent_on_when_told_while_the_producer_runs),
         cmocka_unit_test(test_a_parked_event_can_be_dropped),
         cmocka_unit_test(test_attempts_survive_a_restart),
+        cmocka_unit_test(test_a_bus_that_knows_it_is_away_is_away_before_it_answers),
         cmocka_unit_test(test_a_bus_that_is_away_costs_no_attempt),
         cmocka_unit_test(test_a_row_that_cannot_be_settled_does_not_keep_the_others),
         cmocka_unit_test(test_a_producer_may_go_with_events_in_flight),

@@ -39,6 +39,8 @@ struct outbox_sink {
     uint32_t at_once;    // events with the sink at once, 0: as many as are in memory
     // Asked after TAKEN_REFUSED: not again before so many milliseconds (Retry-After). NULL: no wish.
     uint32_t (*retry_floor_ms)(void *sink);
+    // Is it there, as far as it knows? It may know long before the first answer says so. NULL: as its answers say.
+    bool (*there)(void *sink);
 };
 
 // The sink that publishes to a bus: what the bus cannot take at all now is TAKEN_AWAY, whatever else TAKEN_REFUSED.
