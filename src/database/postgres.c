@@ -26,7 +26,7 @@ static enum err postgres_open(const struct database_options *o, enum db_role rol
     if (!db) return error_set(e, ERR_NOMEM, "no memory for the database");
     db->base.driver = &postgres_driver;
     db->role = role;
-    db->unnamed = create; // migrations run once, and a pooler may have another connection for each of them
+    db->migrating = create;
     enum err err = postgres_connect(o->url, true, &db->conn, &db->session, e);
     if (err) {
         free(db);

@@ -61,7 +61,8 @@ struct postgres_db {
     PGconn *conn;
     enum db_role role;
     struct postgres_session session;
-    bool unnamed;        // statements are parsed every time
+    bool unnamed;        // statements are parsed every time: a pooler was found out
+    bool migrating;      // … because each runs once, and a pooler may have another connection for each of them
     unsigned generation; // of the statements' names
     bool begun;          // inside a transaction, as far as the unit knows
     bool begin_sent;     // and as far as the server does

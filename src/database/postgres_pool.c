@@ -117,6 +117,7 @@ static void start_runner(struct postgres_pool *p, unsigned i, struct db *first) 
     r->lane.role = i < p->writers ? DB_WRITER : DB_READER;
     r->lane.db = i == 0 ? (struct postgres_db *)first : NULL;
     r->lane.connected = r->lane.db != NULL;
+    if (r->lane.db) r->lane.db->migrating = false;
     list_init(&r->queue);
     pthread_cond_init(&r->wake, NULL);
 }

@@ -157,7 +157,7 @@ static bool send_execution(struct postgres_stmt *s) {
     uint64_t key = name_of(s);
     bool known = is_prepared(s, key);
     int variants = s->variants + on_their_way(db, s, key, &known);
-    if (db->unnamed || (!known && variants >= POSTGRES_VARIANTS))
+    if (db->unnamed || db->migrating || (!known && variants >= POSTGRES_VARIANTS))
         return postgres_request(db, PQsendQueryParams(db->conn, s->text, n, types, values, sizes, binary, 1), s, 0);
     char name[32];
     snprintf(name, sizeof name, "barid_%016llx", (unsigned long long)key);

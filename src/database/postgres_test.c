@@ -219,6 +219,29 @@ static enum err read_big(struct db *db, void *arg) {
     return ERR_OK;
 }
 
+// ---- prepared once
+
+static enum err count_prepared(struct db *db, void *arg) {
+    static struct db_sql sql = {.text = "select count(*) from pg_prepared_statements"};
+    struct db_stmt *s = db_prepare(db, &sql);
+    if (db_step(s) != DB_ROW) return ERR_DATABASE;
+    if (db_int(s, 0) > *(int64_t *)arg) *(int64_t *)arg = db_int(s, 0);
+    return ERR_OK;
+}
+
+// Also on the connection that has migrated, where each statement was parsed for once.
+static void test_statements_are_prepared(void **state) {
+    struct test_postgres p;
+    test_pg_open(&p, shape);
+    for (int i = 0; i < 8; i++) {
+        int64_t n = 0;
+        assert_int_equal(test_db_do(&p.t, count_prepared, &n, false), ERR_OK);
+        assert_int_equal(test_db_do(&p.t, count_prepared, &n, false), ERR_OK);
+        assert_true(n > 0);
+    }
+    test_pg_close(&p);
+}
+
 static void test_large_values_and_many_rows(void **state) {
     struct test_postgres p;
     char *data = malloc(BIG);
@@ -279,6 +302,7 @@ int main(void) {
         cmocka_unit_test(test_kinds_of_values_may_change),
         cmocka_unit_test(test_a_unit_is_stored_whole_or_not_at_all),
         cmocka_unit_test(test_a_statement_outlives_a_change_of_its_table),
+        cmocka_unit_test(test_statements_are_prepared),
         cmocka_unit_test(test_large_values_and_many_rows),
         cmocka_unit_test(test_errors_are_told_apart),
     };
