@@ -80,6 +80,11 @@ void chat_leave(struct chat *c) {
     if (--c->refs == 0) free(c);
 }
 
+void chat_drain(struct chat *c, void (*done)(void *arg), void *arg) {
+    if (database_kind_of(c->o.database) == DATABASE_POSTGRES) outbox_drain(c->outbox, done, arg);
+    else done(arg); // there is nobody else
+}
+
 void chat_free(struct chat *c) {
     if (c == NULL) return;
     c->closing = true;

@@ -52,6 +52,9 @@ extern const struct migration chat_migrations[], chat_postgres_migrations[];
 enum err chat_new(struct chat **out, const struct chat_options *o, struct error *e);
 // Nothing is called back after it. It comes before the database, the bus and the data store are closed, and these are
 // closed before the loop runs again: what is under way ends with them.
+// Before chat_free, when other servers are to go on with this one's events at once: waits for those that are with the
+// bus, gives the leases back, and calls done, now or later; not when chat_free came first.
+void chat_drain(struct chat *c, void (*done)(void *arg), void *arg);
 void chat_free(struct chat *c);
 
 #define CHAT_TEXT_MAX   (64 * 1024)

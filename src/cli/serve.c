@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/crash.h"
 #include "base/io.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "bus/bus.h"
@@ -32,8 +33,9 @@
 #include <sys/resource.h>
 #include <uv.h>
 
-#define DRAIN_MS     5000
-#define FILES_BESIDE 1024 // open files besides connections
+#define DRAIN_MS        5000
+#define OUTBOX_DRAIN_MS 5000 // for what is with the bus
+#define FILES_BESIDE    1024 // open files besides connections
 
 static const struct setting settings[] = {
     {"data", "DIR", "./data", "where everything is kept that has no other place"},
@@ -87,7 +89,8 @@ struct server {
     struct http *http;
     struct serve_broker broker;
     uv_signal_t signals[2];
-    bool stopping;
+    struct loop_timer patience;
+    bool stopping, ended;
 };
 
 // ---- settings -------------------------------------------------------------------------------------------
@@ -249,13 +252,30 @@ static void close_all(struct server *s) {
 
 static void on_drained(void *arg) {
     struct server *s = arg;
+    if (s->ended) return;
+    s->ended = true;
+    loop_timer_stop(s->loop, &s->patience);
     for (size_t i = 0; i < 2; i++) uv_close((uv_handle_t *)&s->signals[i], NULL);
     loop_stop(s->loop);
 }
 
+static void out_of_patience(struct loop_timer *t) {
+    struct server *s = LIST_ITEM(t, struct server, patience);
+    log_text(LOG_WARN, "stopping",
+             "no answer for what is with the bus: others go on with it when the leases have ended");
+    on_drained(s);
+}
+
+static void on_http_drained(void *arg) {
+    struct server *s = arg;
+    s->patience.fn = out_of_patience;
+    loop_timer_start(s->loop, &s->patience, OUTBOX_DRAIN_MS);
+    chat_drain(s->chat, on_drained, s);
+}
+
 static void on_broker_drained(void *arg) {
     struct server *s = arg;
-    http_drain(s->http, DRAIN_MS, on_drained, s);
+    http_drain(s->http, DRAIN_MS, on_http_drained, s);
 }
 
 static void on_signal(uv_signal_t *handle, int number) {

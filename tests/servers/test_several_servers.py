@@ -1,5 +1,6 @@
 """Servers that share PostgreSQL and Kafka are one service: it does not matter which of them one asks."""
 import subprocess
+import threading
 
 import pytest
 
@@ -194,3 +195,31 @@ def test_who_keeps_something_of_his_own_must_be_alone(two):
     assert refused.returncode == 1 and b"must be the only one" in refused.stderr
     door = subprocess.run([binary(), "serve", "--amqp", "127.0.0.1:0"] + parts.arguments(), capture_output=True, timeout=20, check=False)
     assert door.returncode == 2 and b"--amqp" in door.stderr
+
+
+def test_who_stops_under_load_leaves_no_key_waiting_for_its_lease(postgres, kafka):
+    parts = Distributed(postgres, kafka)
+    with servers_on(parts, 2) as (first, second):
+        alice, _ = first.new_user("alice"), second.new_user("bob")
+        conversation = alice.conversation(["bob"])["conversation_id"]
+        ended = threading.Event()
+
+        def send():
+            try:
+                while not ended.is_set():
+                    alice.send(conversation, "salam")
+            except Exception:  # it goes down
+                pass
+
+        senders = [threading.Thread(target=send) for _ in range(4)]
+        for thread in senders:
+            thread.start()
+        eventually(lambda: parts.value("select count(*) from barid.message") > 100, 20, "some load")
+        assert first.stop() == 0
+        ended.set()
+        for thread in senders:
+            thread.join()
+        orphans = "select count(*) from barid.buckets b where queue = 'outbox' and owner is not null " \
+                  "and not exists (select from barid.members m where m.queue = b.queue and m.member = b.owner)"
+        assert parts.value("select count(*) from barid.members where queue = 'outbox'") == 1
+        assert parts.value(orphans) == 0
