@@ -139,7 +139,6 @@ struct postgres_pool *postgres_pool_new(struct loop *loop, const struct database
     postgres_health_init(&p->shared.health);
     pthread_mutex_init(&p->shared.mutex, NULL);
     p->listener = postgres_listener_new(loop, p->url, &p->shared.health);
-    if (first) ((struct postgres_db *)first)->unnamed = false; // it has migrated, which says nothing of poolers
     for (unsigned i = 0; i < p->writers + p->readers; i++) start_runner(p, i, first);
     for (unsigned i = 0; i < p->writers + p->readers; i++) {
         if (pthread_create(&p->runners[i].thread, NULL, runner_main, &p->runners[i])) die("no thread for the database");
