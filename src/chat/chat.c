@@ -6,12 +6,16 @@
 #include "chat/notified.h"
 #include "chat/passwords.h"
 #include "chat/removal.h"
+#include "chat/servers.h"
 #include "chat/token_cache.h"
 #include "outbox/outbox.h"
 
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+
+// What a server that dies had yet to publish waits for so long.
+#define OUTBOX_LEASE_MS 5000
 
 const struct migration chat_migrations[] = {
     {.number = 1, .name = "outbox", .file = &outbox_migrations[0]},
@@ -36,6 +40,7 @@ static void defaults(struct chat_options *o) {
     if (o->bus_prefix == NULL) o->bus_prefix = "";
     ASSERT(strlen(o->bus_prefix) <= CHAT_PREFIX_MAX);
     if (o->sweep_every_ms == 0) o->sweep_every_ms = 60000;
+    if (o->look_every_ms == 0) o->look_every_ms = 30000;
 }
 
 static void parts_new(struct chat *c) {
@@ -60,7 +65,8 @@ enum err chat_new(struct chat **out, const struct chat_options *o, struct error 
     c->refs = 1;
     randombytes_buf(&c->map_seed, sizeof c->map_seed);
     parts_new(c);
-    struct outbox_options out_options = {.loop = o->loop, .io = o->io, .database = o->database, .bus = o->bus};
+    struct outbox_options out_options = {
+        .loop = o->loop, .io = o->io, .database = o->database, .bus = o->bus, .lease_ms = OUTBOX_LEASE_MS};
     enum err err = outbox_new(&c->outbox, &out_options, e);
     if (err == ERR_OK) err = homes_start(c, e);
     if (err == ERR_OK) err = queueing_start(c, e);
@@ -72,6 +78,8 @@ enum err chat_new(struct chat **out, const struct chat_options *o, struct error 
     *out = c;
     return ERR_OK;
 }
+
+int64_t chat_now(const struct chat *c) { return io_wall_ms(c->io) + servers_clock(c->o.servers); }
 
 void chat_enter(struct chat *c) { c->refs++; }
 

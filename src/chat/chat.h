@@ -41,6 +41,7 @@ struct chat_options {
     uint32_t members_max;        // per conversation, 0: 1,000
     uint64_t slow_link_ms;       // a link that waits this long without progress is closed; 0: 60 s
     uint64_t sweep_every_ms;     // how often expired things are looked for; 0: 60 s
+    uint64_t look_every_ms;      // PostgreSQL: how often what no notice told of is looked for; 0: 30 s
 };
 
 extern const struct embedded_file chat_files[]; // sql/sqlite/0002_chat.sql, sql/postgres/0101_chat.sql

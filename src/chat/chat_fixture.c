@@ -73,7 +73,8 @@ static bool has_joined(void *arg) { return ((struct joining *)arg)->done; }
 static void join_servers(struct fixture *f) {
     if (f->database_url[0] == '\0') return;
     struct joining j = {0};
-    struct servers_options o = {.loop = f->loop, .database = f->database, .name = "fixture", .alone = true, .arg = &j};
+    struct servers_options o = {
+        .loop = f->loop, .io = f->disk, .database = f->database, .name = "fixture", .alone = true, .arg = &j};
     f->servers = servers_join(&o, on_joined);
     run_until(f, has_joined, &j);
     must(j.err, &j.error);

@@ -114,6 +114,25 @@ static void test_logout(void **state) {
     detach(link);
 }
 
+// Whoever ended it on another server died before it could tell anybody.
+static void test_a_session_that_ended_unheard_ends_here_too(void **state) {
+    struct fixture *f = *state;
+    struct chat_actor actor;
+    if (!on_postgres()) return;
+    f->options.look_every_ms = 1;
+    reopen(f);
+    user_add(f, "alice");
+    struct login out = login(f, "alice"), changed = login(f, "alice"), stays = login(f, "alice");
+    assert_int_equal(auth(f, out.token, &actor), ERR_OK);
+    assert_int_equal(auth(f, changed.token, &actor), ERR_OK);
+    execute(f, "update device set token_hash = case when did = (select min(did) from device) then null "
+               "else substring(token_hash from 2) || '\\x00'::bytea end where did < (select max(did) from device)");
+    run_for(f, 2500);
+    assert_int_equal(auth(f, out.token, &actor), ERR_UNAUTHORIZED);
+    assert_int_equal(auth(f, changed.token, &actor), ERR_UNAUTHORIZED);
+    assert_int_equal(auth(f, stays.token, &actor), ERR_OK);
+}
+
 static void test_sessions_expire_and_use_renews_them(void **state) {
     struct fixture *f = *state;
     f->options.session_ttl_ms = 10 * DAY;
@@ -432,6 +451,7 @@ int main(void) {
         T(test_trying_passwords_at_once_is_no_way_around_the_limit),
         T(test_a_guesser_does_not_lock_out_whose_password_it_is),
         T(test_logout),
+        T(test_a_session_that_ended_unheard_ends_here_too),
         T(test_sessions_expire_and_use_renews_them),
         T(test_a_device_that_logs_in_again_keeps_its_mailbox),
         T(test_the_device_unused_longest_gives_way),

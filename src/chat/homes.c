@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_EVERY_MS 1000  // while notices do not come through
-#define SAFETY_MS     30000 // while they do: a server that dies between a commit and its notices gives none
+#define LOOK_EVERY_MS 1000 // while notices do not come through
 
 struct homes {
     struct chat *chat;
@@ -33,21 +32,25 @@ struct look {
         int64_t did;
         bool live;
         uint64_t last_cursor, epoch;
+        uint8_t token_hash[CHAT_HASH]; // zeros: not live
     } * found;
 };
 
 static void look_row(struct look *op, struct db_stmt *s) {
-    op->found[op->n++] = (struct looked){.did = db_int(s, 0),
-                                         .last_cursor = (uint64_t)db_int(s, 1),
-                                         .live = db_int(s, 2) != 0,
-                                         .epoch = (uint64_t)db_int(s, 3)};
+    struct looked *f = &op->found[op->n++];
+    size_t n;
+    const void *hash = db_blob(s, 2, &n);
+    *f = (struct looked){.did = db_int(s, 0),
+                         .last_cursor = (uint64_t)db_int(s, 1),
+                         .live = hash != NULL,
+                         .epoch = (uint64_t)db_int(s, 3)};
+    if (hash != NULL && n == sizeof f->token_hash) memcpy(f->token_hash, hash, n);
 }
 
 static enum err look_run(struct db *db, struct db_unit *u) {
-    static struct db_sql one = {.text =
-                                    "select did, last_cursor, token_hash is not null, 0 from device where did = ?1"};
-    static struct db_sql all = {
-        .text = "select did, last_cursor, token_hash is not null, home_epoch from device where did = any(?1)"};
+    static struct db_sql one = {.text = "select did, last_cursor, token_hash, 0 from device where did = ?1"};
+    static struct db_sql all = {.text =
+                                    "select did, last_cursor, token_hash, home_epoch from device where did = any(?1)"};
     struct look *op = (struct look *)u;
     enum err err = ERR_OK;
     op->n = 0;
@@ -75,6 +78,7 @@ static void show(struct chat *c, const struct look *op, int64_t did) {
     const struct looked *f = op->n > 0 ? bsearch(&key, op->found, op->n, sizeof key, by_did) : NULL;
     struct box *b = box_find(c, did);
     if (f == NULL || !f->live) token_cache_drop(c->tokens, did);
+    else token_cache_check(c->tokens, did, f->token_hash);
     if (b == NULL) return;
     if (f == NULL || !f->live) {
         box_close(b, "logged_out");
@@ -125,11 +129,14 @@ void homes_look(struct chat *c) {
     h->look_again = h->looking;
     if (h->looking) return;
     h->looked_at = loop_now_ms(c->loop);
-    if (c->boxes.len == 0) return;
-    struct look *op = look_new(c, c->boxes.len);
-    size_t at = 0, most = c->boxes.len;
+    size_t at = 0, tokens = token_cache_count(c->tokens), most = c->boxes.len + tokens;
+    if (most == 0) return;
+    struct look *op = look_new(c, most);
     struct box *b;
-    while (op->asked < most && (b = map_next(&c->boxes, &at)) != NULL) op->dids[op->asked++] = b->did;
+    token_cache_dids(c->tokens, op->dids);
+    op->asked = tokens;
+    while (op->asked < most && (b = map_next(&c->boxes, &at)) != NULL)
+        if (!token_cache_knows(c->tokens, b->did)) op->dids[op->asked++] = b->did;
     op->all = h->looking = true;
     op_submit(&op->op);
 }
@@ -287,7 +294,8 @@ static void on_session_notice(void *arg, const char *payload) {
 static void tick(struct loop_timer *t) {
     struct homes *h = LIST_ITEM(t, struct homes, timer);
     if (database_notices(h->chat->database) != NOTICES_ARRIVE) missed(h);
-    else if (h->look_again || loop_now_ms(h->chat->loop) - h->looked_at >= SAFETY_MS) homes_look(h->chat);
+    else if (h->look_again || loop_now_ms(h->chat->loop) - h->looked_at >= h->chat->o.look_every_ms)
+        homes_look(h->chat);
     loop_timer_start(h->chat->loop, &h->timer, LOOK_EVERY_MS);
 }
 

@@ -22,7 +22,7 @@ enum err homes_start(struct chat *c, struct error *e);
 void homes_stop(struct chat *c);
 int64_t homes_server(const struct chat *c); // ours, 0: there is no other
 
-// Has anything happened to the devices that are here? One question for all of them.
+// Has anything happened to the devices that are connected here, or whose tokens are known? One question for all.
 void homes_look(struct chat *c);
 // The device's session has ended, or has another token: the cache forgets it, and what is connected looks.
 void homes_session_changed(struct chat *c, int64_t did);

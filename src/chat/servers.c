@@ -14,22 +14,45 @@
 #define RENEW_MS  (LEASE_MS / 3)
 #define FORGET_MS CHAT_DAY_MS
 #define NAME_TEXT 200
+#define CLOCK_MS  100 // our clock may be so far from the database's before we follow
 #define JOIN_LOCK INT64_C(0x6261726a)
 
 struct servers {
     struct db_unit unit; // first; one under way at most
     struct loop *loop;
+    struct io *io;
     struct database *database;
     struct loop_timer timer;
     char name[NAME_TEXT];
     bool alone, busy, leaving;
     int64_t id;
+    int64_t clock, measured; // how far the database's clock is ahead: what holds, what the unit found
     servers_joined_fn *joined;
     void (*lost)(void *arg, const struct error *e);
     void *arg;
 };
 
 int64_t servers_id(const struct servers *s) { return s->id; }
+int64_t servers_clock(const struct servers *s) { return s != NULL ? s->clock : 0; }
+
+static enum err measure_clock(struct db *db, struct servers *s) {
+    static struct db_sql now = {.text = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"};
+    enum err err = ERR_OK;
+    int64_t asked = io_wall_ms(s->io);
+    struct db_stmt *q = db_prepare(db, &now);
+    if (row(q, &err)) s->measured = db_int(q, 0) - (asked + io_wall_ms(s->io)) / 2;
+    while (err == ERR_OK && row(q, &err)) {
+    }
+    return err;
+}
+
+// A little off is left alone, so that time does not go back and forth.
+static void set_clock(struct servers *s) {
+    int64_t off = s->measured - s->clock;
+    if (off > -CLOCK_MS && off < CLOCK_MS) return;
+    s->clock = s->measured;
+    log_text(LOG_WARN, "clock_is_off", "the database's clock is %lld ms ahead of ours; it holds", (long long)s->clock);
+}
 
 // Whoever joins does so one after the other.
 static enum err take_turn(struct db *db) {
@@ -85,7 +108,8 @@ static enum err insert(struct db *db, struct servers *s) {
 static enum err join_run(struct db *db, struct db_unit *u) {
     struct servers *s = (struct servers *)u;
     s->id = 0;
-    enum err err = take_turn(db);
+    enum err err = measure_clock(db, s);
+    if (err == ERR_OK) err = take_turn(db);
     if (err == ERR_OK) err = look_for_others(db, s);
     if (err == ERR_OK) err = forget(db, s);
     return err == ERR_OK ? insert(db, s) : err;
@@ -101,7 +125,8 @@ static enum err renew_run(struct db *db, struct db_unit *u) {
                 "values (?1, ?2, ?3 = 1, clock_timestamp() + ?4 * interval '1 millisecond') "
                 "on conflict (server_id) do update set lease_until = excluded.lease_until"};
     struct servers *s = (struct servers *)u;
-    enum err err = RUN(db, &renew, s->id, LEASE_MS);
+    enum err err = measure_clock(db, s);
+    if (err == ERR_OK) err = RUN(db, &renew, s->id, LEASE_MS);
     if (err != ERR_OK || db_changes(db) > 0) return err;
     if ((err = take_turn(db)) != ERR_OK || (err = look_for_others(db, s)) != ERR_OK) return err;
     struct db_stmt *q = db_prepare(db, &again);
@@ -143,6 +168,7 @@ static void renewed(struct db_unit *u, enum err err) {
         s->lost(s->arg, &u->error);
         return;
     }
+    if (err == ERR_OK) set_clock(s);
     if (err != ERR_OK) log_text(LOG_WARN, "lease_not_renewed", "%s", err_text(err));
     loop_timer_start(s->loop, &s->timer, RENEW_MS);
 }
@@ -156,6 +182,7 @@ static void joined(struct db_unit *u, enum err err) {
         leave(s);
         return;
     }
+    if (err == ERR_OK) set_clock(s);
     if (err == ERR_OK) loop_timer_start(s->loop, &s->timer, RENEW_MS);
     struct error e = u->error;
     if (err != ERR_OK && e.code != err)
@@ -172,6 +199,7 @@ static void join(struct loop_timer *t) {
 struct servers *servers_join(const struct servers_options *o, servers_joined_fn *done) {
     struct servers *s = chat_alloc(sizeof *s);
     s->loop = o->loop;
+    s->io = o->io;
     s->database = o->database;
     s->alone = o->alone;
     s->joined = done;

@@ -83,6 +83,21 @@ void token_cache_clear(struct token_cache *t) {
     slot_drop(t, LIST_ITEM(at, struct slot, used));
 }
 
+bool token_cache_knows(const struct token_cache *t, int64_t did) {
+    return map_get(&t->by_did, &did, sizeof did) != NULL;
+}
+
+size_t token_cache_count(const struct token_cache *t) { return t->by_did.len; }
+
+void token_cache_dids(const struct token_cache *t, int64_t *out) {
+    LIST_EACH(&t->used, at) *out++ = LIST_ITEM(at, struct slot, used)->session.actor.did;
+}
+
+void token_cache_check(struct token_cache *t, int64_t did, const uint8_t hash[CHAT_HASH]) {
+    struct slot *s = map_get(&t->by_did, &did, sizeof did);
+    if (s != NULL && memcmp(s->hash, hash, CHAT_HASH) != 0) token_cache_drop(t, did);
+}
+
 bool secret_hash(const char *text, size_t n, uint8_t hash[CHAT_HASH]) {
     uint8_t secret[32];
     if (text == NULL || !hex_decode(text, n, secret, sizeof secret)) return false;

@@ -20,6 +20,11 @@ void token_cache_put(struct token_cache *t, const uint8_t hash[CHAT_HASH], const
 uint64_t token_cache_epoch(const struct token_cache *t);
 void token_cache_drop(struct token_cache *t, int64_t did);
 void token_cache_clear(struct token_cache *t); // a session may have ended unheard
+bool token_cache_knows(const struct token_cache *t, int64_t did);
+size_t token_cache_count(const struct token_cache *t);
+void token_cache_dids(const struct token_cache *t, int64_t *out); // token_cache_count of them
+// This is the device's token, says the database: another one that is known has ended.
+void token_cache_check(struct token_cache *t, int64_t did, const uint8_t hash[CHAT_HASH]);
 
 // A secret as the database keeps it. False: not 64 hex digits.
 bool secret_hash(const char *text, size_t n, uint8_t hash[CHAT_HASH]);

@@ -191,6 +191,7 @@ static enum err join(struct serve_parts *p, struct error *e) {
     enum err err = server_name(p, name);
     if (err != ERR_OK) return error_set(e, err, "cannot write to the lock file: %s", err_text(err));
     struct servers_options o = {.loop = p->loop,
+                                .io = p->io,
                                 .database = p->database,
                                 .name = name,
                                 .alone = serve_parts_local(p),

@@ -1,8 +1,11 @@
 """Servers that share PostgreSQL and Kafka are one service: it does not matter which of them one asks."""
+import concurrent.futures
+import contextlib
 import subprocess
 import threading
 
 import pytest
+import requests
 
 from support.balancer import Balancer
 from support.parts import Distributed, servers_on
@@ -122,6 +125,28 @@ def test_online_counts_the_devices_of_all_servers_that_live(two):
     eventually(lambda: not alice.user("bob")["online"], 25, "the lease of the dead server")
 
 
+def test_a_server_whose_clock_is_wrong_keeps_the_time_of_the_others(postgres, kafka):
+    """Forty days ahead of the database, it would end every session and message there is; as far behind, none ever."""
+    shift, sweep = 40 * 86400, ["--sweep-every-ms", "50"]
+    parts = Distributed(postgres, kafka)
+    with contextlib.closing(parts), Server(parts=parts) as right:
+        alice, bob = right.new_user("alice"), right.new_user("bob")
+        conversation = alice.conversation(["bob"])["conversation_id"]
+        first = alice.send(conversation, "salam")
+        for off in (shift, -shift):
+            with Server(parts=parts, args=sweep, env={"BARID_CLOCK_SHIFT": str(off)}) as wrong:
+                sent = at(wrong, alice).send(conversation, str(off))
+                assert sent["accepted_at"][:7] == first["accepted_at"][:7], "the same month"
+                eventually(lambda: len(at(wrong, bob).mailbox()["entries"]) >= 2, 30)
+                media = alice.upload(b"picture")["ticket"]
+                assert at(wrong, alice).send(conversation, ticket=media)["message_id"]
+                assert at(wrong, bob).get(first["message_id"])["message_text"] == "salam"
+                login = Api(wrong)
+                login.login("bob")
+                assert right.api().call("GET", "/mailbox", headers={"Authorization": "Bearer " + login.token}).status_code == 200
+        eventually(lambda: len(bob.mailbox()["entries"]) == 5, 30)
+
+
 def test_media_is_uploaded_at_one_and_fetched_from_the_other(two):
     alice, bob = two[0].new_user("alice"), two[1].new_user("bob")
     conversation = alice.conversation(["bob"])["conversation_id"]
@@ -136,6 +161,37 @@ def test_media_is_uploaded_at_one_and_fetched_from_the_other(two):
     assert parts.value("select count(*) from barid.media where refs <> 0") == 0
     assert parts.value("select coalesce(sum(held_bytes), 0)::bigint from barid.quota") == 0
     eventually(lambda: parts.value("select count(*) from barid.datastore_content") == 0, 10)
+
+
+def test_a_server_that_is_killed_keeps_what_it_accepted_for_seconds_only(postgres, kafka):
+    """What it was to publish is lent to it by a lease, which has to end."""
+    with servers_on(Distributed(postgres, kafka), 1) as (server,):
+        alice = server.new_user("alice")
+        server.new_user("bob")
+        conversation = alice.conversation(["bob"])["conversation_id"]
+        server.stop()
+        server.start(env={"BARID_CRASH_AT": "accept.committed"})
+        with pytest.raises(requests.ConnectionError):
+            alice.send(conversation, "salam")
+        server.wait_exit()
+        server.start()
+        assert server.parts.value("select count(*) from barid.outbox") == 1
+        eventually(lambda: server.parts.value("select count(*) from barid.outbox") == 0, 8)
+
+
+def test_a_server_that_stops_leaves_nothing_lent_to_it(postgres, kafka):
+    with servers_on(Distributed(postgres, kafka), 1) as (server,):
+        alice = server.new_user("alice")
+        server.new_user("bob")
+        there = [alice.conversation(["bob"], title=str(i))["conversation_id"] for i in range(16)]
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            sent = [pool.submit(alice.send, c, "salam") for c in there * 10]
+            eventually(lambda: server.parts.value("select count(*) from barid.message") > 20)
+            server.stop()
+            accepted = sum(s.exception() is None for s in sent)
+        assert server.parts.value("select count(*) from barid.message") >= accepted
+        assert server.parts.value("select count(*) from barid.buckets where owner is not null") == 0
+        assert server.parts.value("select count(*) from barid.members") == 0
 
 
 def test_the_same_id_at_two_servers_is_one_message(two):
