@@ -24,7 +24,7 @@ create table barid.outbox (
     event_id uuid not null default gen_random_uuid(),
     topic text not null,
     key text,                                            -- events of one key stay in order; null: no order
-    payload bytea not null,
+    payload bytea not null check (octet_length(payload) <= 67108864),  -- a claim must be able to hold it
     headers jsonb,                                       -- an object of strings; null: none
     stored_at timestamptz not null default clock_timestamp(),
     attempts integer not null default 0,
@@ -155,6 +155,9 @@ begin
     end if;
     if payload is null then
         raise exception 'barid.publish: the payload is null' using errcode = 'null_value_not_allowed';
+    end if;
+    if octet_length(payload) > 67108864 then
+        raise exception 'barid.publish: a payload has at most 64 MiB' using errcode = 'invalid_parameter_value';
     end if;
     if headers is not null and (jsonb_typeof(headers) <> 'object'
             or exists (select from jsonb_each(headers) h where jsonb_typeof(h.value) <> 'string')) then

@@ -35,15 +35,33 @@ static struct db_sql forget_sql = {
             "delete from barid.inbox where ctid = any (array(select at from old))",
 };
 
+// Seven days are counted from the handling, as well as that can be had without writing at every one of them: what
+// waits, or is parked, for longer than a day is taken for received anew, day by day.
+static struct db_sql renew_sql = {
+    .text = "update barid.inbox i set received_at = clock_timestamp() from (select q.event_id from barid.inbox_queue q "
+            "where q.consumer = ?1 and q.stored_at < clock_timestamp() - interval '1 day' order by q.id limit ?2) w "
+            "where i.consumer = ?1 and i.event_id = w.event_id "
+            "and i.received_at < clock_timestamp() - interval '1 day'",
+};
+
 static void look(struct remember *r);
+
+static enum err renew(struct db *db, const struct remember *r) {
+    struct db_stmt *s = db_prepare(db, &renew_sql);
+    db_bind_text(s, 1, r->options.consumer);
+    db_bind_int(s, 2, CHUNK);
+    return db_run(s);
+}
 
 static enum err run(struct db *db, struct db_unit *u) {
     struct remember *r = (struct remember *)u;
+    enum err err = renew(db, r);
+    if (err != ERR_OK) return err;
     struct db_stmt *s = db_prepare(db, &forget_sql);
     db_bind_text(s, 1, r->options.consumer);
     db_bind_int(s, 2, (int64_t)r->options.keep_ms);
     db_bind_int(s, 3, CHUNK);
-    enum err err = db_run(s);
+    err = db_run(s);
     r->removed = err == ERR_OK ? (uint64_t)db_changes(db) : 0;
     return err;
 }

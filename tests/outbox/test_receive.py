@@ -387,6 +387,17 @@ def test_ids_are_forgotten_in_time_but_not_of_parked_events(shop, kafka, topic, 
                    "only the parked event's id being known")
 
 
+def test_the_id_of_what_was_parked_for_long_is_known_for_long_after(shop, kafka, topic, publisher):
+    publisher.send("bad", fails=1000000, owe=False).flush()
+    with receive(shop, kafka, topic, "--attempts", "1"):
+        eventually(lambda: queue(shop, 1), 30, "the event being parked")
+    rows(shop, "update barid.inbox set received_at = received_at - interval '8 days'")
+    rows(shop, "update barid.inbox_queue set stored_at = stored_at - interval '8 days'")
+    with receive(shop, kafka, topic, "--forget-every-ms", "100"):
+        eventually(lambda: rows(shop, "select received_at > clock_timestamp() - interval '1 hour' from barid.inbox") == [(True,)],
+                   20, "its seven days beginning anew")
+
+
 @pytest.mark.parametrize("create,handler,said", [
     ("select 1", "sql:shop.nothing", "no function shop.nothing"),
     ("create function shop.odd(text) returns void language sql as ''", "sql:shop.odd", "there is shop.odd(text)"),
