@@ -1,5 +1,5 @@
 -- The messaging service on PostgreSQL: the twin of sql/sqlite/0002_chat.sql, which says what each table is for. Several
--- servers work on it at once; in which order they lock rows is written in docs/decisions/0016.
+-- servers work on it at once; in which order they lock rows is written in docs/decisions/0013.
 --
 -- Times are milliseconds since 1970 as on SQLite, but for the servers' leases, which are the database's own clock's.
 

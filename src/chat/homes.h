@@ -2,7 +2,7 @@
 //
 //   a device connects ──> device.home (its link) or device.poll_home (a poll that waits)
 //   a unit makes entries ──> push_tell: one notice a server concerned, sent once it is committed ──> that server's
-//   links and polls look; nobody else does any work (docs/decisions/0016)
+//   links and polls look; nobody else does any work (docs/decisions/0013)
 //
 // Notices on a server's own channel, "barid_server_<n>":
 //   e DID:CURSOR …    there are entries up to the cursor

@@ -1,5 +1,5 @@
 // In which order rows are locked where several units run at once (PostgreSQL), so that they wait for each other and
-// never in a circle (docs/decisions/0016). On SQLite units run one after the other, and none of this does anything.
+// never in a circle (docs/decisions/0013). On SQLite units run one after the other, and none of this does anything.
 //
 //   conversation -> users -> messages (by mid) -> devices (by did) -> contents of the data store and
 //   media (by hash) -> quotas (by uid)
