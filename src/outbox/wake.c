@@ -33,6 +33,7 @@
 
 struct wake {
     struct db_unit unit; // first
+    struct id me;
     struct outbox *o;
     enum wake_state state;
     bool running, writing; // writing: the value
@@ -57,7 +58,7 @@ static enum err run(struct db *db, struct db_unit *u) {
     struct wake *w = (struct wake *)u;
     struct db_stmt *s = db_prepare(db, &flag_sql);
     db_bind_text(s, 1, w->o->queue);
-    db_bind_id(s, 2, lease_me(w->o));
+    db_bind_id(s, 2, &w->me);
     db_bind_int(s, 3, w->writing);
     enum err err = db_run(s);
     if (err || db_changes(db) == 1) return err;
@@ -94,6 +95,7 @@ static void done(struct db_unit *u, enum err err) {
 static void write_flag(struct wake *w, bool awake) {
     if (w->running || w->o->draining) return;
     w->writing = awake;
+    w->me = *lease_me(w->o); // for the thread that writes it
     w->flag = -1;
     w->next_xid = 0;
     w->state = awake ? WAKE_AWAKE : WAKE_SETTLING;

@@ -240,6 +240,7 @@ def test_operations(book, server):
         page.headers["Content-Security-Policy"]
 
 
+@pytest.mark.embedded
 def test_a_full_disk_is_not_ready(book):
     with Server(args=["--low-water", "900000G"]) as server:
         book.check("GET", "/readyz", 503, Api(server).call("GET", "/readyz"))
