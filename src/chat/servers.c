@@ -197,6 +197,7 @@ static void join(struct loop_timer *t) {
 }
 
 struct servers *servers_join(const struct servers_options *o, servers_joined_fn *done) {
+    ASSERT(o->loop && o->io && o->database && o->name);
     struct servers *s = chat_alloc(sizeof *s);
     s->loop = o->loop;
     s->io = o->io;

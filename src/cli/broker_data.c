@@ -98,7 +98,8 @@ static enum err open_postgres(struct broker_files *f, const char *url, struct er
     if (err == ERR_OK) err = database_open(&f->database, f->loop, &d, NULL, e);
     if (err != ERR_OK) return err;
     snprintf(name, sizeof name, "a command (process %ld)", (long)getpid());
-    struct servers_options o = {.loop = f->loop, .database = f->database, .name = name, .alone = true, .arg = f};
+    struct servers_options o = {
+        .loop = f->loop, .io = f->io, .database = f->database, .name = name, .alone = true, .arg = f};
     f->waiting = 1;
     f->servers = servers_join(&o, on_joined);
     return wait(f, e);
