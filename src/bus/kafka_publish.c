@@ -136,15 +136,16 @@ void kafka_held_send(struct kafka_producer *p, rd_kafka_topic_t *rkt, struct kaf
 
 // ---- one by one
 
+// The next one when the one before has its answer; one that is refused at once has it already.
 static void send_next_alone(struct kafka *k) {
+    struct list_node *next;
     struct error e;
-    if (k->alone && k->alone->unanswered > 0) return;
-    struct list_node *next = list_pop_front(&k->lonely);
-    if (!next) return;
-    struct kafka_held *h = LIST_ITEM(next, struct kafka_held, node);
-    if (!k->alone) k->alone = kafka_producer_new(k, true, &e);
-    if (k->alone) kafka_held_send(k->alone, NULL, h);
-    else kafka_held_answer(h, ERR_UNAVAILABLE, e.text);
+    while ((!k->alone || k->alone->unanswered == 0) && (next = list_pop_front(&k->lonely)) != NULL) {
+        struct kafka_held *h = LIST_ITEM(next, struct kafka_held, node);
+        if (!k->alone) k->alone = kafka_producer_new(k, true, &e);
+        if (k->alone) kafka_held_send(k->alone, NULL, h);
+        else kafka_held_answer(h, ERR_UNAVAILABLE, e.text);
+    }
 }
 
 static struct kafka_held *take_back(const rd_kafka_message_t *m, const struct unanswered *u) {
