@@ -229,6 +229,8 @@ class Faithful:
             if answer.status_code != 200:
                 raise OSError(f"media: {answer.status_code}")
             content = answer.content
+            if len(content) != int(answer.headers["Content-Length"]):  # which this HTTP library does not look at
+                raise OSError("media: broken off")
         else:
             content = body["message_text"]
         self.sql("UPDATE inbox SET content=?, owes='received' WHERE message_id=?", content, message_id)
