@@ -220,6 +220,7 @@ void loop_stop(struct loop *l) { uv_stop(&l->uv); }
 void loop_free(struct loop *l) {
     if (l == NULL) return;
     l->thread = pthread_self();
+    ASSERT(l->idles == NULL); // a hook whose owner is gone would run below
     while (l->working > 0) uv_run(&l->uv, UV_RUN_ONCE);
     for (struct loop_post *p; (p = take_post(l)) != NULL;) p->fn(p);
     uv_close((uv_handle_t *)&l->async, NULL);

@@ -260,6 +260,7 @@ static void before_blocking_the_hooks_run_and_may_post(void **state) {
     loop_before_block(loop, &h.idle);
     loop_run(loop);
     assert_true(h.calls >= 1);
+    loop_before_block_end(loop, &h.idle);
 }
 
 int main(void) {

@@ -277,6 +277,7 @@ void http_free(struct http *h) {
     loop_timer_stop(h->o.loop, &h->sweep);
     loop_timer_stop(h->o.loop, &h->drain_timer);
     destroy_context(h);
+    loop_before_block_end(h->o.loop, &h->flush);
     socket_calls_release(h);
     addresses_release(&h->addresses);
     rates_release(&h->device_rates);
