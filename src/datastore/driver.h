@@ -68,6 +68,12 @@ void ds_init(struct datastore *d, const struct ds_driver *driver, struct loop *l
 void ds_hold(struct datastore *d);
 void ds_let_go(struct datastore *d);
 
+// verify.c: a running SHA-256 of what a reader gives out, freed with EVP_MD_CTX_free, and the pieces one after the
+// other. The one that is the `end` tells ERR_CORRUPT when all of them are not what the name says.
+struct evp_md_ctx_st *ds_verify_new(void);
+enum err ds_verify_next(struct evp_md_ctx_st *sha, const void *data, size_t n, bool end,
+                        const uint8_t hash[DATASTORE_HASH]);
+
 enum err ds_files_open(struct datastore **out, struct loop *loop, const char *dir, struct error *e);
 enum err ds_postgres_open(struct datastore **out, struct loop *loop, const struct datastore_options *o,
                           struct error *e);

@@ -106,11 +106,8 @@ void ds_file_open(struct datastore *port, const uint8_t hash[DATASTORE_HASH], ds
 
 // What was read comes behind all that was before.
 static enum err check(struct file_reader *r) {
-    uint8_t hash[DATASTORE_HASH];
-    if (EVP_DigestUpdate(r->sha, r->data, r->got) != 1) return ERR_NOMEM;
-    if (r->got > 0 && r->offset + r->got < r->bytes) return ERR_OK;
-    if (EVP_DigestFinal_ex(r->sha, hash, NULL) != 1) return ERR_NOMEM;
-    return memcmp(hash, r->hash, DATASTORE_HASH) == 0 ? ERR_OK : ERR_CORRUPT;
+    bool end = r->got == 0 || r->offset + r->got >= r->bytes;
+    return ds_verify_next(r->sha, r->data, r->got, end, r->hash);
 }
 
 static void read_run(struct ds_op *op) {
@@ -130,8 +127,7 @@ static void read_done(struct ds_op *op) {
 void ds_file_verify(struct ds_reader *port) {
     struct file_reader *r = reader_of(port);
     ASSERT(!r->busy && !r->sha);
-    r->sha = EVP_MD_CTX_new();
-    if (!r->sha || EVP_DigestInit_ex(r->sha, EVP_sha256(), NULL) != 1) die("no memory for the data store");
+    r->sha = ds_verify_new();
 }
 
 void ds_file_read(struct ds_reader *port, uint64_t offset, size_t max, ds_read_fn *done, void *arg) {
