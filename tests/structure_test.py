@@ -43,7 +43,7 @@ LIBRARY_HOMES = {
     "sqlite3.h": r"database/sqlite\w*\.[ch]|database/\w+_test\.c|client/store\w*\.[ch]|client/\w+_test\.c",
     "libpq-fe.h": r"database/postgres\w*\.[ch]|database/\w+_test\.c|lib/.*",
     "librdkafka/rdkafka.h": r"bus/kafka\w*\.[ch]",
-    "librdkafka/rdkafka_mock.h": r"bus/kafka\w*_test\.c",
+    "librdkafka/rdkafka_mock.h": r"bus/kafka\w*_test\.[ch]",
     "amqp.h": r"bus/amqp\w*\.[ch]",
     "curl/curl.h": r"client/.*|cli/.*|inbox/.*web\w*\.[ch]",
 }

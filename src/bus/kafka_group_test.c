@@ -3,15 +3,7 @@
 
 #include "bus/kafka_group.h"
 
-#include <librdkafka/rdkafka_mock.h>
-
 #define GOT_MAX 2048
-
-struct mock {
-    struct rig rig; // first: a test sees a rig
-    rd_kafka_t *rk;
-    rd_kafka_mock_cluster_t *cluster;
-};
 
 struct got {
     char topic[64], key[KAFKA_KEY_MAX + 1], body[64], headers[1024];
@@ -36,18 +28,10 @@ struct handler {
     struct bus_place asked[8];
 };
 
-static void mute(const rd_kafka_t *rk, int level, const char *facility, const char *text) {}
-
 static const char settings[] = "heartbeat.interval.ms=300&topic.metadata.refresh.interval.ms=300";
 
 static int setup_mock(void **state) {
-    struct mock *m = calloc(1, sizeof *m);
-    char why[256];
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_conf_set_log_cb(conf, mute);
-    m->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
-    m->cluster = rd_kafka_mock_cluster_new(m->rk, 1);
-    rig_init(&m->rig, rd_kafka_mock_cluster_bootstraps(m->cluster));
+    struct mock *m = mock_new();
     for (int i = 0; i < 2; i++) // the mock makes topics by itself, with partitions that nobody asked for
         rd_kafka_mock_topic_create(m->cluster, topic_of(&m->rig, (const char *[]){"t", "g.parked"}[i]), 2, 1);
     rig_open(&m->rig, settings);
@@ -55,38 +39,7 @@ static int setup_mock(void **state) {
     return 0;
 }
 
-static int teardown_mock(void **state) {
-    struct mock *m = *state;
-    rig_release(&m->rig);
-    rd_kafka_mock_cluster_destroy(m->cluster);
-    rd_kafka_destroy(m->rk);
-    free(m);
-    return 0;
-}
-
-static int setup_real(void **state) {
-    const char *address = getenv("BARID_TEST_KAFKA");
-    *state = NULL;
-    if (!address) return 0;
-    struct rig *r = calloc(1, sizeof *r);
-    rig_init(r, address);
-    rig_open(r, settings);
-    *state = r;
-    return 0;
-}
-
-static int teardown_real(void **state) {
-    if (*state) rig_release(*state);
-    free(*state);
-    return 0;
-}
-
-static struct rig *rig_of(void **state) {
-    if (*state) return *state;
-    print_message("no Kafka: BARID_TEST_KAFKA=HOST:PORT is not set\n");
-    skip();
-    return NULL;
-}
+static int setup_real(void **state) { return open_real(state, settings); }
 
 // ---- a handler that notes what it gets
 

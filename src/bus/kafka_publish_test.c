@@ -2,27 +2,11 @@
 // BARID_TEST_KAFKA=HOST:PORT names one (tools/kafka.py -- COMMAND).
 #include "bus/kafka_rig_test.h"
 
-#include <librdkafka/rdkafka_mock.h>
-
 #define API_PRODUCE 0
 
-struct mock {
-    struct rig rig; // first: a test sees a rig
-    rd_kafka_t *rk;
-    rd_kafka_mock_cluster_t *cluster;
-};
-
-static void mute(const rd_kafka_t *rk, int level, const char *facility, const char *text) {}
-
 static int setup_mock(void **state) {
-    struct mock *m = calloc(1, sizeof *m);
-    char why[256];
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_conf_set_log_cb(conf, mute);
-    m->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
-    m->cluster = rd_kafka_mock_cluster_new(m->rk, 1);
+    struct mock *m = mock_new();
     assert_int_equal(rd_kafka_mock_topic_create(m->cluster, "never", 2, 1), 0);
-    rig_init(&m->rig, rd_kafka_mock_cluster_bootstraps(m->cluster));
     for (int i = 0; i < 3; i++) // the mock makes topics by itself, with partitions that nobody asked for
         rd_kafka_mock_topic_create(m->cluster, topic_of(&m->rig, (const char *[]){"orders", "keys", "closing"}[i]), 2,
                                    1);
@@ -32,38 +16,7 @@ static int setup_mock(void **state) {
     return 0;
 }
 
-static int teardown_mock(void **state) {
-    struct mock *m = *state;
-    rig_release(&m->rig);
-    rd_kafka_mock_cluster_destroy(m->cluster);
-    rd_kafka_destroy(m->rk);
-    free(m);
-    return 0;
-}
-
-static int setup_real(void **state) {
-    const char *address = getenv("BARID_TEST_KAFKA");
-    *state = NULL;
-    if (!address) return 0;
-    struct rig *r = calloc(1, sizeof *r);
-    rig_init(r, address);
-    rig_open(r, "");
-    *state = r;
-    return 0;
-}
-
-static int teardown_real(void **state) {
-    if (*state) rig_release(*state);
-    free(*state);
-    return 0;
-}
-
-static struct rig *rig_of(void **state) {
-    if (*state) return *state;
-    print_message("no Kafka: BARID_TEST_KAFKA=HOST:PORT is not set\n");
-    skip();
-    return NULL;
-}
+static int setup_real(void **state) { return open_real(state, ""); }
 
 static struct kafka *bus_of(struct rig *r) { return (struct kafka *)r->bus; }
 

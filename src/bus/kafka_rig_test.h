@@ -9,6 +9,8 @@
 #include "base/loop.h"
 #include "bus/kafka.h"
 
+#include <librdkafka/rdkafka_mock.h>
+
 #define PATIENCE_MS 40000
 
 struct rig {
@@ -71,6 +73,61 @@ static inline void rig_release(struct rig *r) {
     loop_free(r->loop);
     io_os_free(r->io);
     remove(r->dir);
+}
+
+// librdkafka's own cluster, which can be told to fail.
+struct mock {
+    struct rig rig; // first: a test sees a rig
+    rd_kafka_t *rk;
+    rd_kafka_mock_cluster_t *cluster;
+};
+
+static void mute(const rd_kafka_t *rk, int level, const char *facility, const char *text) {}
+
+// Without a bus yet: its topics come first.
+static inline struct mock *mock_new(void) {
+    struct mock *m = calloc(1, sizeof *m);
+    char why[256];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set_log_cb(conf, mute);
+    m->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+    m->cluster = rd_kafka_mock_cluster_new(m->rk, 1);
+    rig_init(&m->rig, rd_kafka_mock_cluster_bootstraps(m->cluster));
+    return m;
+}
+
+static inline int teardown_mock(void **state) {
+    struct mock *m = *state;
+    rig_release(&m->rig);
+    rd_kafka_mock_cluster_destroy(m->cluster);
+    rd_kafka_destroy(m->rk);
+    free(m);
+    return 0;
+}
+
+// NULL when BARID_TEST_KAFKA names no broker: rig_of() skips the test then.
+static inline int open_real(void **state, const char *settings) {
+    const char *address = getenv("BARID_TEST_KAFKA");
+    *state = NULL;
+    if (!address) return 0;
+    struct rig *r = calloc(1, sizeof *r);
+    rig_init(r, address);
+    rig_open(r, settings);
+    *state = r;
+    return 0;
+}
+
+static inline int teardown_real(void **state) {
+    if (*state) rig_release(*state);
+    free(*state);
+    return 0;
+}
+
+static inline struct rig *rig_of(void **state) {
+    if (*state) return *state;
+    print_message("no Kafka: BARID_TEST_KAFKA=HOST:PORT is not set\n");
+    skip();
+    return NULL;
 }
 
 // A topic of this rig alone. Four may be in use at once.
