@@ -17,7 +17,8 @@ import tempfile
 import time
 import urllib.parse
 
-from support.kafka import free_port, jars as kafka_jars
+from support.kafka import jars as kafka_jars
+from support.ports import free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 POM = os.path.join(HERE, "debezium-pom.xml")

@@ -2,7 +2,8 @@
 import psycopg2
 import pytest
 
-from support.page import Shell, blocks, free_port
+from support.page import Shell, blocks
+from support.ports import free_port
 
 PAGE = "examples/outbox/README.md"
 

@@ -1,5 +1,6 @@
 """docs/outbox.md: its five minutes, word for word."""
-from support.page import Shell, blocks, free_port
+from support.page import Shell, blocks
+from support.ports import free_port
 
 
 def test_the_five_minutes_can_be_followed_word_for_word(postgres, tmp_path):

@@ -18,10 +18,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
+
+from support.ports import free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 POM = os.path.join(HERE, "kafka-pom.xml")
@@ -81,12 +82,6 @@ def fetch(folder):
     if got.returncode != 0 or not glob.glob(f"{part}/kafka_*.jar"):
         raise KafkaMissing(f"Kafka cannot be fetched: {(got.stdout + got.stderr).strip()[-500:]}")
     os.rename(part, folder)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Kafka:

@@ -5,7 +5,6 @@
 """
 import os
 import re
-import socket
 import subprocess
 import threading
 
@@ -20,12 +19,6 @@ def blocks(page):
         found = re.findall(r"^```(\w*)\n(.*?)^```$", f.read(), re.M | re.S)
     return [[text, found[i + 1][1] if i + 1 < len(found) and not found[i + 1][0] else None]
             for i, (kind, text) in enumerate(found) if kind == "sh"]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Shell:

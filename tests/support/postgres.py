@@ -28,6 +28,8 @@ import time
 import urllib.parse
 import uuid
 
+from support.ports import free_port
+
 USER = "barid"  # a superuser of the servers made here
 ACCOUNT = "postgres"  # whom the processes run as when we are root: neither program wants to be root
 START_SECONDS = 30
@@ -83,12 +85,6 @@ def missing_bouncer():
 
 def find_bouncer():
     return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def as_account():
