@@ -1,5 +1,6 @@
 // What passes by itself on PostgreSQL: deadlocks, connections that are cut, a server that is away for a while. And
 // lanes, which keep order and run side by side.
+#include "database/postgres.h"
 #include "database/postgres_fixture.h"
 
 #include <pthread.h>
@@ -154,6 +155,33 @@ static void test_units_fail_quickly_while_the_server_is_away(void **state) {
     test_pg_close(&p);
 }
 
+// ---- a server that is slow, and one that is silent
+
+#define SILENT_MS 1000
+
+// Statements that sleep in one pipeline: all of it takes longer than a silent server is waited for.
+static enum err sleep_in_pipeline(struct postgres_db *db, const char *statement, unsigned times) {
+    for (unsigned i = 0; i < times; i++)
+        if (!postgres_ask_plain(db, statement)) return db->failed.code;
+    return postgres_collect(db, NULL);
+}
+
+static void test_a_pipeline_may_be_long_but_not_silent(void **state) {
+    struct test_postgres p;
+    struct error e = {0};
+    struct db *base = NULL;
+    test_pg_prepare(&p);
+    struct database_options o = {.url = p.url};
+    assert_int_equal(postgres_driver.open(&o, DB_READER, false, &base, &e), ERR_OK);
+    struct postgres_db *db = (struct postgres_db *)base;
+    db->session.patience_ms = SILENT_MS;
+    assert_int_equal(sleep_in_pipeline(db, "select pg_sleep(0.05)", 40), ERR_OK);
+    assert_int_equal(sleep_in_pipeline(db, "select pg_sleep(20)", 1), ERR_UNAVAILABLE);
+    assert_int_equal(db->fate, FATE_LOST);
+    postgres_driver.close(base);
+    test_pg_remove(&p);
+}
+
 // ---- lanes
 
 static pthread_barrier_t barrier;
@@ -266,6 +294,7 @@ int main(void) {
         cmocka_unit_test(test_a_unit_runs_again_when_its_connection_is_cut),
         cmocka_unit_test(test_a_connection_cut_during_the_commit_is_said),
         cmocka_unit_test(test_units_fail_quickly_while_the_server_is_away),
+        cmocka_unit_test(test_a_pipeline_may_be_long_but_not_silent),
         cmocka_unit_test(test_a_deadlock_is_run_again),
         cmocka_unit_test(test_a_lane_keeps_its_order),
         cmocka_unit_test(test_programs_may_migrate_at_once),

@@ -5,7 +5,9 @@
 //   request request request | sync  ──>
 //   answer  answer  answer  | sync  <──   after an error the server skips all up to the sync
 //
-// Every wait has an end: a server that does not answer at all is given up, and its connection with it.
+// Every wait has an end: a server that is silent for longer than any statement may take is given up, and its connection
+// with it. A pipeline of many statements may take longer than that, as long as it moves. To be seen moving it asks for
+// its answers now and then: by itself the server keeps them until the sync, or until they fill its buffer.
 #include "database/postgres.h"
 
 #include "base/assert.h"
@@ -15,6 +17,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+
+#define ANSWERS_EVERY 8 // requests: each time is one more packet
 
 static enum err note(struct postgres_db *db, enum postgres_fate fate, const struct error *e) {
     if (db->failed.code) return db->failed.code;
@@ -39,6 +43,10 @@ bool postgres_request(struct postgres_db *db, int sent, struct postgres_stmt *s,
     }
     ASSERT(db->requested < POSTGRES_PIPELINE);
     db->requests[db->requested++] = (struct postgres_request){.stmt = s, .prepares = prepares};
+    if (db->requested % ANSWERS_EVERY == 0 && !PQsendFlushRequest(db->conn)) {
+        lost(db, "asking");
+        return false;
+    }
     return true;
 }
 
@@ -61,20 +69,21 @@ bool postgres_begin_unsent(struct postgres_db *db) {
                               "set_config('barid.session', '1', true)");
 }
 
-// Until there is something to read, or no hope.
-static bool wait_for_input(struct postgres_db *db, uint64_t until_ms) {
+// Until there is something to read, or no hope: neither has the server said anything for so long, nor taken more of
+// what we have to say.
+static bool wait_for_input(struct postgres_db *db) {
+    uint64_t moved_ms = postgres_now_ms(), patience_ms = (uint64_t)db->session.patience_ms;
     for (;;) {
         int unsent = PQflush(db->conn);
         if (unsent < 0) return false;
-        uint64_t now = postgres_now_ms();
-        if (now >= until_ms) return false;
-        int left = (int)(until_ms - now);
+        uint64_t silent_ms = postgres_now_ms() - moved_ms;
+        if (silent_ms >= patience_ms) return false;
         struct pollfd p = {.fd = PQsocket(db->conn), .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
-        int n = poll(&p, 1, left);
+        int n = poll(&p, 1, (int)(patience_ms - silent_ms));
         if (n < 0 && errno != EINTR) return false;
         if (n <= 0) continue;
-        if (!(p.revents & ~POLLOUT)) continue;
-        return PQconsumeInput(db->conn) == 1;
+        if (p.revents & ~POLLOUT) return PQconsumeInput(db->conn) == 1;
+        moved_ms = postgres_now_ms();
     }
 }
 
@@ -130,11 +139,10 @@ static void answer(struct postgres_db *db, const struct postgres_request *q, PGr
 }
 
 static enum err read_answers(struct postgres_db *db, PGresult **last) {
-    uint64_t until = postgres_now_ms() + (uint64_t)db->session.patience_ms;
     unsigned at = 0;
     for (;;) {
         while (PQisBusy(db->conn))
-            if (!wait_for_input(db, until)) return lost(db, "waiting for PostgreSQL");
+            if (!wait_for_input(db)) return lost(db, "waiting for PostgreSQL");
         PGresult *r = PQgetResult(db->conn);
         if (PQstatus(db->conn) == CONNECTION_BAD) {
             PQclear(r);
