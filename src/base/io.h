@@ -31,7 +31,7 @@ struct io_space {
 struct io;
 
 struct io_vtable {
-    uint64_t (*monotonic_ns)(struct io *io);
+    uint64_t (*monotonic_ns)(struct io *io); // never goes back, and goes on while the machine sleeps
     int64_t (*wall_ms)(struct io *io);
     void (*random)(struct io *io, void *out, size_t n);
 

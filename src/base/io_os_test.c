@@ -2,7 +2,10 @@
 #include "base/io.h"
 #include "base/test.h"
 
+#include <fcntl.h>
+#include <sched.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static char root[] = "/tmp/barid-io-test-XXXXXX";
@@ -203,6 +206,46 @@ static void clocks_go_forward(void **state) {
     assert_true(io_wall_ms(io) > 1700000000000);
 }
 
+#define SLEPT_S 100000
+
+// In a time namespace a machine may have been asleep for a day. False: this one has no such thing, or not for us.
+static bool fall_asleep(void) {
+    static const char offset[] = "boottime 100000 0";
+    if (unshare(CLONE_NEWTIME) != 0) return false;
+    int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && write(fd, offset, strlen(offset)) == (ssize_t)strlen(offset);
+    if (fd >= 0) close(fd);
+    return ok;
+}
+
+static int status_of(pid_t child) {
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int slept(void) {
+    struct timespec awake;
+    clock_gettime(CLOCK_MONOTONIC, &awake);
+    return io_monotonic_ns(io) / 1000000000 - (uint64_t)awake.tv_sec >= SLEPT_S ? 0 : 1;
+}
+
+// The namespace is that of the children of whoever makes it.
+static void the_clock_goes_on_while_the_machine_sleeps(void **state) {
+    (void)state;
+    pid_t outer = fork();
+    if (outer == 0) {
+        if (!fall_asleep()) _exit(77);
+        pid_t inner = fork();
+        if (inner == 0) _exit(slept());
+        _exit(inner > 0 ? status_of(inner) : 77);
+    }
+    assert_true(outer > 0);
+    int status = status_of(outer);
+    if (status == 77) skip();
+    assert_int_equal(status, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read),
@@ -216,6 +259,7 @@ int main(void) {
         cmocka_unit_test(a_forked_child_draws_its_own_random_bytes),
         cmocka_unit_test(random_below_is_even),
         cmocka_unit_test(clocks_go_forward),
+        cmocka_unit_test(the_clock_goes_on_while_the_machine_sleeps),
     };
     return cmocka_run_group_tests(tests, open_root, remove_root);
 }

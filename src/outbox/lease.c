@@ -5,7 +5,8 @@
 //      └──── lost ─────┘ (not renewed in time, or somebody else has it: what is in memory is forgotten)
 //
 // A process knows by its own clock, counted from before it asked, when its leases end, and sends nothing after that:
-// one that was frozen, or cut off from the database, forgets what it has and begins from the table again. What was
+// one that was frozen, suspended with its machine, or cut off from the database, forgets what it has and begins from
+// the table again. (Its timers may stand still meanwhile; the clock by which leases are judged does not.) What was
 // already with the bus then may be published a second time by the successor; the inbox drops it, and the first time is
 // in order.
 #include "outbox/lease.h"
@@ -120,8 +121,9 @@ static void done_well(struct leases *l) {
         again_in(l, 0);
         return;
     }
+    // One that was taken anew had somebody else meanwhile: what is in memory of it may be old.
+    lose(l, l->held & ~r->kept & ~r->give_back, "somebody else had them");
     uint64_t now_held = r->kept | r->gained, fresh = now_held & ~l->held;
-    lose(l, l->held & ~now_held & ~r->give_back, "somebody else has them");
     l->held = now_held;
     l->handing &= now_held;
     l->until_ns = until;

@@ -394,6 +394,35 @@ static void test_a_lost_lease_is_respected(void **state) {
     tear_down(f);
 }
 
+static bool all_taken(struct fixture *f) {
+    return sql(f, "select count(*) from barid.buckets where owner is not null") == 64;
+}
+
+static void test_what_somebody_else_had_meanwhile_is_read_anew(void **state) {
+    struct fixture *f = set_up();
+    struct producer *p = &f->producers[0];
+    start(f, 0);
+    f->who = 0;
+    wait_until(f, has_all);
+    p->silent = true;
+    publish(f, "'k0'", 1, 2); // one with the sink, one behind it in memory
+    f->want = 1;
+    wait_until(f, heard_enough);
+    // Another one had the buckets, sent the second event, and has left again.
+    sql(f, "with gone as (update barid.buckets set owner = null, lease_until = null), "
+           "sent as (delete from barid.outbox where payload = '2') select 1");
+    wait_until(f, all_taken);
+    wait_until(f, has_all);
+    p->silent = false;
+    loop_timer_start(f->pg.t.loop, &p->timer, 0);
+    publish(f, "'k0'", 3, 3);
+    f->want = 2;
+    wait_until(f, heard_enough);
+    assert_string_equal(f->heard[1].payload, "3");
+    wait_until(f, table_empty);
+    tear_down(f);
+}
+
 struct parked_list {
     int n, blocked;
     int64_t id;
@@ -665,6 +694,7 @@ int main(void) {
         cmocka_unit_test(test_who_leaves_gives_everything_back),
         cmocka_unit_test(test_the_buckets_of_one_that_died_are_taken_over),
         cmocka_unit_test(test_a_lost_lease_is_respected),
+        cmocka_unit_test(test_what_somebody_else_had_meanwhile_is_read_anew),
         cmocka_unit_test(test_a_parked_event_lets_its_key_go_on),
         cmocka_unit_test(test_a_blocked_key_waits_until_its_event_is_retried),
         cmocka_unit_test(test_a_blocked_key_waits_until_its_event_is_dropped),
