@@ -9,6 +9,9 @@ export class ApiError extends Error {
     this.field = e.field || "";
     this.retryAfter = retryAfter; // milliseconds
   }
+  static brokenOff() {
+    return new ApiError(0, { error: { code: "broken_off", reason: "the answer was broken off" } });
+  }
   get retryable() {
     return this.status === 0 || this.status === 408 || this.status === 425 || this.status === 429 || this.status >= 500;
   }
@@ -43,9 +46,13 @@ export class Api {
         cache: "no-store",
         signal: AbortSignal.timeout(timeout),
       });
-      content = blob && response.ok ? await response.blob() : parse(await response.text());
     } catch {
       throw new ApiError(0);
+    }
+    try {
+      content = blob && response.ok ? await response.blob() : parse(await response.text());
+    } catch {
+      throw ApiError.brokenOff();
     }
     if (!response.ok) throw this.failed(response.status, content, response.headers.get("Retry-After"));
     return content;

@@ -169,6 +169,7 @@ export class Link extends EventTarget {
         await this.store.told(m.message_id, m.todo);
       }
     } catch (e) {
+      if (e instanceof ApiError && e.code === "broken_off" && m.todo === "fetch") await this.store.brokenOff(m.message_id);
       if (!(e instanceof ApiError) || e.retryable || e.status === 401) throw e;
       if (m.todo === "fetch") await this.store.gone(m.message_id);
       else await this.store.told(m.message_id, m.todo);
@@ -183,6 +184,8 @@ export class Link extends EventTarget {
     }
     const blob = await this.api.media(m.message_id);
     const { media_type, filename, bytes } = content.media && typeof content.media === "object" ? content.media : content;
+    // Not every browser, and nothing behind a proxy that drops the length, says that there should have been more.
+    if (blob.size < (bytes ?? 0)) throw ApiError.brokenOff();
     await this.store.content(m.message_id, { media: { blob, media_type, filename, bytes: bytes ?? blob.size } });
   }
 }

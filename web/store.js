@@ -3,6 +3,7 @@
 //   messages       by message_id. Own ones: state sending, sent, delivered, read, rejected, expired.
 //                  Others': pending (announced, content not here yet), here, gone.
 //     order        sorts a conversation: the service's seq; for what has none yet a number beyond every seq
+//     broken: 1    while pending, when its content has come in part only; nothing of that is kept
 //     unread: 1    present while unread, so that counts come from an index and cannot drift
 //     todo         what this device still owes the server: fetch, received or read
 //   outbox         own messages the server has not accepted yet, in the order of writing
@@ -193,9 +194,16 @@ export class Store extends EventTarget {
   async content(message_id, fields) {
     const m = await this.#update(message_id, (x) => {
       Object.assign(x, fields, { state: "here", todo: "received" });
+      delete x.broken;
       if (x.by_user_id !== this.me) x.unread = 1;
     });
     return m;
+  }
+  brokenOff(message_id) {
+    return this.#update(message_id, (x) => {
+      if (x.broken || x.state !== "pending") return false;
+      x.broken = 1;
+    });
   }
   gone(message_id) {
     return this.#update(message_id, (x) => {

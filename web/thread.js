@@ -171,7 +171,7 @@ export class Thread {
   }
 
   #nodeOf(m, first) {
-    const mark = [m.state, m.unread, m.order, first].join();
+    const mark = [m.state, m.unread, m.order, m.broken, first].join();
     const known = this.#nodes.get(m.message_id);
     if (known && known.mark === mark) return known.node;
     const url = known?.url || (m.media?.blob ? URL.createObjectURL(m.media.blob) : null);
@@ -208,7 +208,9 @@ export class Thread {
   }
 
   #body(m, url) {
-    if (m.state === "pending") return el("p", { class: "text muted" }, "fetching…");
+    if (m.state === "pending") {
+      return el("p", { class: "text muted" }, m.broken ? "The download was broken off; fetching it again…" : "fetching…");
+    }
     if (m.state === "gone") return el("p", { class: "text muted" }, "Not available on this device any more.");
     if (m.kind !== "media") return el("p", { class: "text", dir: "auto" }, m.text);
     const { media_type: type = "", filename, bytes } = m.media;

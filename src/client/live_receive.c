@@ -36,6 +36,7 @@ struct incoming {
     struct loop_work work;
     struct web *web;
     char name[MEDIA_NAME_MAX], sha256[65];
+    uint64_t bytes;
     struct answer saved;
     struct error save_error;
 };
@@ -116,7 +117,8 @@ static void store(struct incoming *in, const char *media_path) {
 
 static void save_work(struct loop_work *w) {
     struct incoming *in = LIST_ITEM(w, struct incoming, work);
-    media_download(in->web, in->live->o.downloads, in->entry.message_id, in->name, in->sha256, NULL, NULL, &in->saved,
+    struct media_announced announced = {.sha256 = in->sha256, .bytes = in->bytes};
+    media_download(in->web, in->live->o.downloads, in->entry.message_id, in->name, &announced, NULL, NULL, &in->saved,
                    &in->save_error);
 }
 
@@ -151,6 +153,7 @@ static void save(struct incoming *in) {
     struct medium medium = receive_medium(in->content.body);
     media_safe_name(in->entry.message_id, medium.filename, in->name);
     snprintf(in->sha256, sizeof in->sha256, "%s", medium.sha256);
+    in->bytes = medium.bytes;
     answer_release(&in->saved);
     memset(&in->save_error, 0, sizeof in->save_error);
     in->web = web_new(l->c->profile.server, l->c->account.token, &l->cancel);

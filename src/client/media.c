@@ -77,6 +77,21 @@ static enum err check_digest(struct saving *s, const char *expected, struct erro
     return error_set(e, ERR_CORRUPT, "what came is not what was sent (SHA-256 %.16s…, wanted %.16s…)", text, expected);
 }
 
+// Ended by the library, which knows the length the service gave; or by us, when a proxy had given none.
+static void check_length(const struct saving *s, uint64_t announced, const char *name, struct answer *a) {
+    char text[ERROR_TEXT_MAX];
+    bool ended = answer_verdict(a) == VERDICT_DONE
+                     ? s->at < announced
+                     : s->at > 0 && (a->error.code == ERR_UNAVAILABLE || a->error.code == ERR_TIMEOUT);
+    if (!ended || s->err) return;
+    int n = snprintf(text, sizeof text, "the download of %.120s was broken off after %llu", name,
+                     (unsigned long long)s->at);
+    if (announced) n += snprintf(text + n, sizeof text - (size_t)n, " of %llu", (unsigned long long)announced);
+    snprintf(text + n, sizeof text - (size_t)n, " bytes");
+    answer_release(a);
+    answer_none(a, ERR_UNAVAILABLE, text);
+}
+
 static enum err keep(struct saving *s, const char *part, const char *name, struct error *e) {
     enum err err = s->io->v->datasync(s->io, s->fd);
     if (!err) err = s->io->v->rename(s->io, part, name);
@@ -85,7 +100,8 @@ static enum err keep(struct saving *s, const char *part, const char *name, struc
 }
 
 enum err media_download(struct web *h, struct io *downloads, const char *message_id, const char *name,
-                        const char *sha256, web_progress_fn *progress, void *arg, struct answer *a, struct error *e) {
+                        const struct media_announced *announced, web_progress_fn *progress, void *arg, struct answer *a,
+                        struct error *e) {
     char path[128], part[MEDIA_NAME_MAX + 8];
     snprintf(path, sizeof path, "/message/%.36s/media", message_id);
     snprintf(part, sizeof part, "%s.part", name);
@@ -98,8 +114,10 @@ enum err media_download(struct web *h, struct io *downloads, const char *message
     }
     crypto_hash_sha256_init(&s.hash);
     web_download(h, path, save, &s, progress, arg, a);
+    check_length(&s, announced->bytes, name, a);
     if (s.err) err = error_set(e, s.err, "cannot save %.160s: %s", name, err_text(s.err));
-    else if (answer_verdict(a) == VERDICT_DONE && !(err = check_digest(&s, sha256, e))) err = keep(&s, part, name, e);
+    else if (answer_verdict(a) == VERDICT_DONE && !(err = check_digest(&s, announced->sha256, e)))
+        err = keep(&s, part, name, e);
     downloads->v->close(downloads, s.fd);
     if (err || answer_verdict(a) != VERDICT_DONE) downloads->v->remove(downloads, part);
     return err;

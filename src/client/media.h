@@ -15,10 +15,18 @@ const char *media_base_name(const char *path);
 // the second file would take the place of the first.
 void media_safe_name(const char *message_id, const char *filename, char out[static MEDIA_NAME_MAX]);
 
-// GET /message/:id/media into `name` below `downloads`: written beside as name.part, checked against `sha256` (64 hex
-// digits, "" to skip), synced, renamed. What is there already is replaced. `a` says how the request went; when it
-// is 2xx the return value says whether the file is safe.
+// What the service said of it before.
+struct media_announced {
+    const char *sha256; // 64 hex digits; "" to skip
+    uint64_t bytes;     // 0: not known
+};
+
+// GET /message/:id/media into `name` below `downloads`: written beside as name.part, checked against what was
+// announced, synced, renamed. What is there already is replaced. `a` says how the request went; when it is 2xx the
+// return value says whether the file is safe. A body that ends too early is no answer, whatever its status was: nothing
+// of it stays, and it may be asked for again.
 enum err media_download(struct web *h, struct io *downloads, const char *message_id, const char *name,
-                        const char *sha256, web_progress_fn *progress, void *arg, struct answer *a, struct error *e);
+                        const struct media_announced *announced, web_progress_fn *progress, void *arg, struct answer *a,
+                        struct error *e);
 
 #endif

@@ -30,7 +30,8 @@ struct medium receive_medium(const json_t *content) {
     if (!json_is_object(media)) media = content;
     return (struct medium){.media_type = member_text(media, "media_type", "application/octet-stream"),
                            .filename = member_text(media, "filename", NULL),
-                           .sha256 = member_text(media, "sha256", "")};
+                           .sha256 = member_text(media, "sha256", ""),
+                           .bytes = member_count(media, "bytes")};
 }
 
 static char *dup_or_null(const char *text) {
@@ -88,10 +89,12 @@ static enum err fetch_media(struct fetch *f, const struct entry *entry, struct a
     struct medium medium = receive_medium(content->body);
     media_safe_name(entry->message_id, medium.filename, f->name);
     snprintf(path, size, "%s/%s", f->downloads_path, f->name);
+    struct media_announced announced = {.sha256 = medium.sha256, .bytes = medium.bytes};
     for (uint32_t attempts = 1;; attempts++) {
         struct answer a;
+        if (e) memset(e, 0, sizeof *e); // what an earlier attempt met is over
         enum err err =
-            media_download(f->c->web, f->downloads, entry->message_id, f->name, medium.sha256, on_progress, f, &a, e);
+            media_download(f->c->web, f->downloads, entry->message_id, f->name, &announced, on_progress, f, &a, e);
         uint32_t delay = answer_delay(&a, f->c->io, attempts);
         enum verdict verdict = answer_verdict(&a);
         if (!err && is_gone(&a)) {

@@ -18,6 +18,7 @@ enum err receive_receipt(struct client *c, const struct entry *entry, bool *fres
 // What GET /message/:id said about a medium; the strings belong to the answer.
 struct medium {
     const char *media_type, *filename, *sha256;
+    uint64_t bytes; // 0: not said
 };
 struct medium receive_medium(const json_t *content);
 

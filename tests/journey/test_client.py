@@ -330,6 +330,37 @@ def test_damaged_media_are_not_kept(fake, alice, bob, tmp_path):
     assert fake.count("POST /message/") == 0 and fake.cursor("bob") == 0
 
 
+@pytest.mark.parametrize("cut", ["announced", "unannounced"])
+def test_media_that_are_broken_off_are_not_kept_and_come_whole_later(fake, alice, bob, tmp_path, cut):
+    path = tmp_path / "caravan.png"
+    path.write_bytes(os.urandom(1_000_000))
+    message = alice.ok("send", "bob", "--media", str(path))[-1]["message_id"]
+    fake.misbehave(f"GET /message/{message}/media", cut=cut, times=100)
+    done = bob.run("inbox", "--timeout", "1")
+    assert done.returncode not in (0, 2) and "broken off after 500000 of 1000000 bytes" in done.stderr, done.stderr
+    assert fake.count("POST /message/") == 0 and fake.cursor("bob") == 0 and bob.inbox() == []
+    assert [f for _, _, files in os.walk(bob.home) for f in files if "caravan" in f] == []
+
+    fake.behave()
+    fake.misbehave(f"GET /message/{message}/media", cut=cut)  # asked for again without being told
+    got = bob.ok("inbox")
+    with open(got[0]["media_path"], "rb") as f:
+        assert f.read() == path.read_bytes()
+
+
+@pytest.mark.parametrize("cut", ["announced", "unannounced"])
+def test_listen_fetches_again_what_was_broken_off(fake, alice, bob, tmp_path, cut):
+    path = tmp_path / "caravan.png"
+    path.write_bytes(os.urandom(1_000_000))
+    with Listener(bob) as listener:
+        fake.misbehave("GET /message/", cut=cut)
+        alice.ok("send", "bob", "--media", str(path))
+        assert "broken off after 500000 of 1000000 bytes" in listener.wait(lambda e: e.get("event") == "trouble")["reason"]
+        got = listener.wait(lambda e: e.get("media_path"))
+        with open(got["media_path"], "rb") as f:
+            assert f.read() == path.read_bytes()
+
+
 def test_a_terminal_sees_the_progress(fake, alice, bob, tmp_path):
     path = tmp_path / "big.mp4"
     path.write_bytes(bytes(20_000_000))

@@ -8,7 +8,8 @@
 
 It keeps everything in memory and knows just enough of docs/http-api.md for the client. Misbehaviour: `status` (with
 `error` and `retry_after`) answers without doing anything; `drop` does the work and closes the connection without an
-answer; `hang` never answers. It counts for HTTP requests by "METHOD /path" prefix and for socket frames by "ws type".
+answer; `hang` never answers; `cut` breaks the body off in its middle: "announced", its length was told before,
+"unannounced", it was not. It counts for HTTP requests by "METHOD /path" prefix and for socket frames by "ws type".
 """
 import asyncio
 import datetime
@@ -26,9 +27,9 @@ def now():
 
 
 class Fault:
-    def __init__(self, prefix, status, retry_after, error, drop, hang, times):
+    def __init__(self, prefix, status, retry_after, error, drop, hang, cut, times):
         self.prefix, self.status, self.retry_after, self.error = prefix, status, retry_after, error
-        self.drop, self.hang, self.left = drop, hang, times
+        self.drop, self.hang, self.cut, self.left = drop, hang, cut, times
 
 
 class Device:
@@ -64,8 +65,8 @@ class FakeServer:
     def user(self, user_id, password="correct horse"):
         self.users[user_id] = password
 
-    def misbehave(self, prefix, status=None, retry_after=None, error=None, drop=False, hang=False, times=1):
-        self.faults.append(Fault(prefix, status, retry_after, error, drop, hang, times))
+    def misbehave(self, prefix, status=None, retry_after=None, error=None, drop=False, hang=False, cut=None, times=1):
+        self.faults.append(Fault(prefix, status, retry_after, error, drop, hang, cut, times))
 
     def behave(self):
         self.faults.clear()
@@ -169,7 +170,17 @@ class FakeServer:
         answer = await handler(request)
         if fault and fault.drop:
             request.transport.abort()
+        if fault and fault.cut:
+            return await self._cut(request, answer.body, fault.cut == "announced")
         return answer if isinstance(answer, web.StreamResponse) else web.json_response(answer[1], status=answer[0])
+
+    @staticmethod
+    async def _cut(request, body, announced):
+        """A proxy of HTTP/1.0 says no length: its closing is the end."""
+        head = "HTTP/1.0 200 OK\r\nConnection: close\r\n" + (f"Content-Length: {len(body)}\r\n" if announced else "")
+        request.transport.write(head.encode() + b"\r\n" + body[:len(body) // 2])
+        request.transport.close()
+        return web.Response()
 
     async def _add_user(self, request):
         body = request["json"]

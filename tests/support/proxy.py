@@ -1,7 +1,13 @@
 """A TCP proxy that breaks connections where a test wants it: it can swallow the answer to a request whose bytes
-contain a given text, so that the client never learns what the server did."""
+contain a given text, so that the client never learns what the server did; or break every such answer off after some
+bytes, until it is told to mend itself."""
 import socket
 import threading
+
+
+class Cut:
+    def __init__(self, needle, after, hide_length):
+        self.needle, self.after, self.hide_length, self.count = needle, after, hide_length, 0
 
 
 class Proxy:
@@ -11,6 +17,7 @@ class Proxy:
         self.port = self.listener.getsockname()[1]
         self.swallow = None  # bytes of a request whose answer is to be lost
         self.swallowed = threading.Event()
+        self.cut = None
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -27,6 +34,15 @@ class Proxy:
         self.swallow = needle
         self.swallowed.clear()
 
+    def break_off(self, needle, after, hide_length=False):
+        """Answers to requests with `needle` end after so many bytes. `hide_length`: the client is not told how many
+        there should have been."""
+        self.cut = Cut(needle, after, hide_length)
+        return self.cut
+
+    def mend(self):
+        self.cut = None
+
     def _accept(self):
         while True:
             try:
@@ -37,16 +53,19 @@ class Proxy:
 
     def _serve(self, client):
         server = socket.create_connection(("127.0.0.1", self.upstream))
-        lost = threading.Event()
-        threading.Thread(target=self._requests, args=(client, server, lost), daemon=True).start()
+        state = {"lost": False, "cut": None}
+        threading.Thread(target=self._requests, args=(client, server, state), daemon=True).start()
         try:
             while True:
                 data = server.recv(65536)
-                if data and lost.is_set():  # the server has answered: the road breaks here
+                if data and state["lost"]:  # the server has answered: the road breaks here
                     self.swallow = None
                     self.swallowed.set()
                     return
                 if not data:
+                    return
+                if state["cut"]:
+                    self._break_off(client, server, data, state["cut"])
                     return
                 client.sendall(data)
         except OSError:
@@ -59,7 +78,20 @@ class Proxy:
                     pass
                 s.close()
 
-    def _requests(self, client, server, lost):
+    @staticmethod
+    def _break_off(client, server, data, cut):
+        while data and len(data) < cut.after:
+            more = server.recv(65536)
+            data += more
+            if not more:
+                break
+        data = data[:cut.after]
+        if cut.hide_length:
+            data = data.replace(b"Content-Length:", b"Content-Secret:", 1)
+        cut.count += 1
+        client.sendall(data)
+
+    def _requests(self, client, server, state):
         seen = b""
         try:
             while True:
@@ -69,7 +101,10 @@ class Proxy:
                     return
                 seen = (seen + data)[-200_000:]
                 if self.swallow and self.swallow in seen:
-                    lost.set()
+                    state["lost"] = True
+                cut = self.cut
+                if cut and cut.needle in seen:
+                    state["cut"] = cut
                 server.sendall(data)
         except OSError:
             pass

@@ -16,6 +16,7 @@ from selenium.common.exceptions import NoAlertPresentException  # noqa: E402
 
 from browser import Browser  # noqa: E402
 
+from support.proxy import Proxy  # noqa: E402
 from support.server import Api, Server, eventually  # noqa: E402
 
 PASSWORD = "correct horse"
@@ -88,6 +89,25 @@ def test_text_picture_ticks_and_a_killed_server(scene, tmp_path):
     alice.size(390, 780)
     alice.shot(str(tmp_path / "phone.png"))
     alice.size(1200, 800)
+
+
+@pytest.mark.parametrize("hide_length", [False, True], ids=["announced", "unannounced"])
+def test_a_picture_that_is_broken_off_is_not_kept_and_comes_whole_later(tmp_path, hide_length):
+    with Server() as server, Proxy(server.port) as proxy, Browser() as bob:
+        bob.register(proxy.url, "bob", PASSWORD)
+        alice = server.new_user("alice")
+        with open(picture(tmp_path / "caravan.png"), "rb") as f:
+            ticket = alice.upload(f.read(), "image/png", "caravan.png")["ticket"]
+        cut = proxy.break_off(b"/media HTTP/1.1", after=1500, hide_length=hide_length)
+        message = alice.send(alice.conversation(["bob"])["conversation_id"], ticket=ticket)["message_id"]
+        bob.open_conversation("alice")
+        bob.wait_text("broken off")
+        eventually(lambda: cut.count >= 2, what="another attempt")
+        assert image_is_shown(bob) == [] and "received" not in alice.points(message)
+        proxy.mend()
+        bob.wait(lambda: image_is_shown(bob) == [320], "the picture")
+        eventually(lambda: "received" in alice.points(message), what="the word that it came")
+        assert bob.message("broken off") is None and bob.complaints() == []
 
 
 def test_two_tabs_share_one_link(scene):
