@@ -16,7 +16,7 @@ struct media_check {
     struct io *io;
     const char *dir;
     char at[IO_NAME_MAX]; // the directory being read, below `dir`
-    void (*damaged)(void *arg, const char *file, uint64_t bytes, const char *what);
+    media_finding_fn *damaged;
     void *arg;
     struct media_result *out;
     uint8_t *buffer;
@@ -71,9 +71,18 @@ static void check_shard(void *arg, const char *name) {
     if (err != ERR_OK && m->err == ERR_OK) m->err = error_set(m->e, err, "cannot list %s: %s", m->at, err_text(err));
 }
 
-enum err check_media(struct io *io, const char *dir,
-                     void (*damaged)(void *arg, const char *file, uint64_t bytes, const char *what), void *arg,
-                     struct media_result *out, struct error *e) {
+bool media_is_there(struct io *io, const char *dir, const uint8_t hash[static HASH]) {
+    char hex[2 * HASH + 1], path[PATH_ROOM];
+    int fd;
+    hex_encode(hash, HASH, hex);
+    snprintf(path, sizeof path, "%s/%.2s/%s", dir, hex, hex);
+    if (io->v->open(io, path, IO_READ, &fd) != ERR_OK) return false;
+    (void)io->v->close(io, fd);
+    return true;
+}
+
+enum err check_media(struct io *io, const char *dir, media_finding_fn *damaged, void *arg, struct media_result *out,
+                     struct error *e) {
     struct media_check m = {.io = io, .dir = dir, .damaged = damaged, .arg = arg, .out = out, .e = e};
     *out = (struct media_result){0};
     m.buffer = malloc(AT_ONCE);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct io;
@@ -12,9 +13,11 @@ struct media_result {
     uint64_t files, bytes, damaged;
 };
 
-// `damaged` is called for each file whose content is not what its name says. No directory: no files.
-enum err check_media(struct io *io, const char *dir,
-                     void (*damaged)(void *arg, const char *file, uint64_t bytes, const char *what), void *arg,
-                     struct media_result *out, struct error *e);
+// Told for each that is not what its name says.
+typedef void media_finding_fn(void *arg, const char *file, uint64_t bytes, const char *what);
+// No directory: no files.
+enum err check_media(struct io *io, const char *dir, media_finding_fn *damaged, void *arg, struct media_result *out,
+                     struct error *e);
+bool media_is_there(struct io *io, const char *dir, const uint8_t hash[static 32]);
 
 #endif

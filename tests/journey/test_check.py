@@ -1,6 +1,8 @@
-"""`barid check` against the real binary: what it says of a sound, a running and a damaged data directory, and that
-what it salvages is served again."""
+"""`barid check` against the real binary: what it says of a sound, a running and a damaged data directory and of media
+in PostgreSQL, and that what it salvages is served again."""
+import contextlib
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import subprocess
 
 import pytest
 
+from support.parts import Distributed
 from support.server import Server, binary, eventually
 
 TEXT = "a text that is easy to find in a segment, number "
@@ -228,3 +231,86 @@ def test_a_damaged_database_is_found(server):
     code, told = check_json(server.data)
     assert code == 1 and told["sound"] is False and told["database"]["damaged"] > 0
     assert content_of(server.data) == before
+
+
+# ---- media in PostgreSQL ------------------------------------------------------------------------------------
+
+@pytest.fixture
+def shared(postgres, kafka):
+    with contextlib.closing(Distributed(postgres, kafka)) as parts:
+        yield parts
+
+
+def check_database(parts, *args):
+    """(exit code, what it says) of the media in PostgreSQL."""
+    env = {k: v for k, v in os.environ.items() if k not in ("BARID_DATA", "BARID_DATABASE")}
+    done = subprocess.run([binary(), "check", "--json", "--database", parts.database, *args], capture_output=True, text=True,
+                          timeout=60, env=env, check=False)
+    assert done.stderr == "", done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def lost(told):
+    return [(f["file"].rsplit("/")[-1], f["what"]) for f in told["findings"] if f["kind"] == "lost"]
+
+
+def send_media(server, *contents):
+    alice, bob = server.new_user("alice"), server.new_user("bob")
+    c = alice.conversation(["bob"])["conversation_id"]
+    for content in contents:
+        alice.send(c, ticket=alice.upload(content, "image/png")["ticket"])
+    return bob, [hashlib.sha256(content).hexdigest() for content in contents]
+
+
+def test_damaged_and_missing_media_in_postgresql_are_found_beside_a_running_server(shared):
+    with Server(parts=shared) as server:
+        _, (large, small) = send_media(server, os.urandom(3_000_000), b"small")
+        code, told = check_database(shared)
+        assert (code, lost(told)) == (0, [])
+        assert told["stored"] == {"media": 2, "bytes": 3_000_005, "damaged": 0, "missing": 0}
+
+        of_large = "upload = (select upload from barid.datastore_content where bytes = 3000000)"
+        flip = f"update barid.datastore_chunk set data = set_byte(data, 50, get_byte(data, 50) # 64) where n = 7 and {of_large}"
+        shared.execute(flip)
+        code, told = check_database(shared)
+        assert code == 1 and not told["sound"] and lost(told) == [(large, "the content is not what its name says")]
+        shared.execute(flip)
+        assert check_database(shared)[0] == 0
+
+        shared.execute(f"delete from barid.datastore_chunk where n = 5 and {of_large}")
+        code, told = check_database(shared)
+        assert code == 1 and lost(told) == [(large, "a part of it is missing")]
+
+        shared.execute("delete from barid.datastore_content where bytes = 5")
+        code, told = check_database(shared)
+        assert code == 1 and lost(told) == [(large, "a part of it is missing"), (small, "is needed, and is not there")]
+        assert told["stored"] == {"media": 1, "bytes": 3_000_000, "damaged": 1, "missing": 1}
+
+
+def test_nothing_is_missing_once_everybody_has_it(shared):
+    with Server(parts=shared) as server:
+        bob, _ = send_media(server, b"fetched", b"waiting")
+        entries = eventually(lambda: (lambda e: e if len(e) == 2 else None)(bob.mailbox()["entries"]), what="both")
+        bob.received(entries[0]["message_id"])
+        eventually(lambda: shared.value("select count(*) from barid.datastore_content") == 1, what="the removal")
+        code, told = check_database(shared)
+        assert code == 0 and told["stored"]["media"] == 1
+
+
+def test_files_of_a_server_on_postgresql_are_looked_for_in_its_directory(shared):
+    with Server(parts=shared, args=["--data-store", "files"]) as server:
+        _, (name,) = send_media(server, b"a file")
+        running = subprocess.run([binary(), "check", "--data", server.data], capture_output=True, text=True, check=False)
+        assert running.returncode == 1 and "in use" in running.stderr
+        server.stop()
+        code, told = check_database(shared, "--data", server.data)
+        assert code == 0 and told["media"]["files"] == 1 and told["stored"]["missing"] == 0
+        os.unlink(os.path.join(server.data, "media", name[:2], name))
+        code, told = check_database(shared, "--data", server.data)
+        assert code == 1 and lost(told) == [(name, "is needed, and is not there")]
+
+
+def test_a_database_without_a_server_is_said_to_be_none(database, tmp_path):
+    done = subprocess.run([binary(), "check", "--database", database], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "no tables of a server" in done.stderr
+    assert check(str(tmp_path), "--database", "sqlite:here")[0] == 2
