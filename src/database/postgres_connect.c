@@ -19,6 +19,7 @@
 #define FIRST_QUERY_MS 10000
 #define STATEMENT_MS   "30000"
 #define SLACK_MS       10000
+#define OLDEST         130000 // as libpq numbers servers: pg_current_xact_id(), gen_random_uuid()
 
 // Seconds and milliseconds. A dead peer is noticed in some 20 s, a statement ends after 30.
 static const struct {
@@ -126,8 +127,15 @@ static int patience(const char *statement_ms) {
     return (int)limit + SLACK_MS;
 }
 
+static enum err too_old(PGconn *conn, struct error *e) {
+    int version = PQserverVersion(conn);
+    return error_set(e, ERR_VERSION, "PostgreSQL %d.%d is too old: barid needs %d or newer", version / 10000,
+                     version % 10000, OLDEST / 10000);
+}
+
 // One row when the start-up options came through; the search path is then set for good.
 static enum err make_ours(PGconn *conn, bool pipeline, struct postgres_session *session, struct error *e) {
+    if (PQserverVersion(conn) < OLDEST) return too_old(conn, e);
     PQsetNoticeReceiver(conn, ignore_notice, NULL);
     PGresult *r = postgres_query(conn,
                                  "select set_config('search_path', 'barid' || coalesce(', ' || "

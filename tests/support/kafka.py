@@ -12,8 +12,6 @@
 The jars are kept in ${XDG_CACHE_HOME:-~/.cache}/barid/kafka-VERSION; KAFKA_JARS names another folder of them. Topics are
 not made by themselves (auto.create.topics.enable=false), as on brokers that are looked after.
 """
-import fcntl
-import glob
 import os
 import re
 import shutil
@@ -22,13 +20,13 @@ import subprocess
 import tempfile
 import time
 
+from support.maven import Missing, kept, maven
 from support.ports import free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 POM = os.path.join(HERE, "kafka-pom.xml")
 START_SECONDS = 60
 STOP_SECONDS = 30
-FETCH_SECONDS = 900
 JAVA = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # starts in about two seconds
 SETTINGS = {
     "process.roles": "broker,controller",
@@ -48,7 +46,7 @@ SETTINGS = {
 }
 
 
-class KafkaMissing(Exception):
+class KafkaMissing(Missing):
     """There is no Kafka here, and why."""
 
 
@@ -58,30 +56,15 @@ def version():
 
 
 def jars():
-    """The folder with Kafka's jars, fetched when they are not there yet. One process fetches, others wait for it."""
-    given = os.environ.get("KAFKA_JARS")
-    if given:
-        return given
-    home = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "barid")
-    folder = os.path.join(home, f"kafka-{version()}")
-    os.makedirs(home, exist_ok=True)
-    with open(os.path.join(home, "kafka.lock"), "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not os.path.isdir(folder):
-            fetch(folder)
-    return folder
+    """The folder with Kafka's jars, fetched when they are not there yet."""
+    return os.environ.get("KAFKA_JARS") or kept(f"kafka-{version()}", fetch)
 
 
 def fetch(folder):
-    if not shutil.which("mvn"):
-        raise KafkaMissing("no mvn (maven) to fetch Kafka with")
-    part = f"{folder}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    got = subprocess.run(["mvn", "-q", "-B", "-f", POM, "dependency:copy-dependencies", f"-DoutputDirectory={part}"],
-                         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
-    if got.returncode != 0 or not glob.glob(f"{part}/kafka_*.jar"):
-        raise KafkaMissing(f"Kafka cannot be fetched: {(got.stdout + got.stderr).strip()[-500:]}")
-    os.rename(part, folder)
+    try:
+        maven("Kafka", "-f", POM, "dependency:copy-dependencies", f"-DoutputDirectory={folder}")
+    except Missing as e:
+        raise KafkaMissing(str(e)) from None
 
 
 class Kafka:

@@ -189,14 +189,19 @@ class PostgresServer:
 
 
 class Postgres(PostgresServer):
-    """A server of our own. `settings` are added to postgresql.conf."""
+    """A server of our own. `settings` are added to postgresql.conf. `release`: a folder with the binaries of another
+    version (postgres_releases.py)."""
 
-    def __init__(self, fsync=True, settings=None):
+    def __init__(self, fsync=True, settings=None, release=None):
         lacking = missing()
         assert lacking is None, lacking
         super().__init__(None)
         self.directory = tempfile.mkdtemp(prefix="barid-postgres-")
         own(self.directory)
+        self.binaries = binaries()
+        if release:  # a copy that the account can read
+            self.binaries = os.path.join(self.directory, "release", "bin")
+            subprocess.run(["cp", "-r", release, os.path.join(self.directory, "release")], check=True)
         self.data = os.path.join(self.directory, "data")
         self.log_path = os.path.join(self.directory, "log")
         self.port = None
@@ -217,8 +222,8 @@ class Postgres(PostgresServer):
         self.close()
 
     def _init(self, settings):
-        done = subprocess.run([binaries() + "/initdb", "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8",
-                               "--locale=C", "--no-sync", "--no-instructions"], cwd=self.directory,
+        done = subprocess.run([self.binaries + "/initdb", "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8",
+                               "--locale=C", "--no-sync"], cwd=self.directory,
                               capture_output=True, text=True, check=False, **as_account())
         assert done.returncode == 0, f"initdb: {done.stderr}"
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as f:
@@ -232,7 +237,7 @@ class Postgres(PostgresServer):
         for attempt in range(attempts):
             port = self.port or free_port()
             with open(self.log_path, "ab") as log:
-                self.process = subprocess.Popen([binaries() + "/postgres", "-D", self.data, "-p", str(port)],
+                self.process = subprocess.Popen([self.binaries + "/postgres", "-D", self.data, "-p", str(port)],
                                                 cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                                 start_new_session=True, **as_account())
             if wait_until(lambda: self._is_ready() or self.process.poll() is not None, START_SECONDS, "PostgreSQL starts") \
