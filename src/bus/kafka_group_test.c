@@ -483,6 +483,35 @@ static void a_subscriber_may_keep_its_offsets_itself(void **state) {
     free(h);
 }
 
+static bool has_all_assigned(void *arg) { return ((struct handler *)arg)->assigned >= 4; }
+static bool is_revoked(void *arg) { return ((struct handler *)arg)->revoked >= 2; }
+
+static void a_topic_that_goes_while_offsets_are_due_takes_only_its_own(void **state) {
+    struct rig *r = *state;
+    struct handler *h = calloc(1, sizeof *h);
+    char stays[KAFKA_TOPIC_MAX], goes[KAFKA_TOPIC_MAX], pattern[KAFKA_TOPIC_MAX];
+    rd_kafka_mock_cluster_t *cluster = ((struct mock *)r)->cluster;
+    snprintf(stays, sizeof stays, "%s", topic_of(r, "t"));
+    snprintf(goes, sizeof goes, "%s", topic_of(r, "u"));
+    snprintf(pattern, sizeof pattern, "%s", topic_of(r, "*"));
+    rd_kafka_mock_topic_create(cluster, goes, 2, 1);
+    publish(r, stays, "k", (const char *[]){"0", "1"}, 2);
+    h->places = h->answer_later = true;
+    subscribe(r, h, "g", pattern);
+    run_until(r, has_all_assigned, h);
+    rd_kafka_mock_topic_set_error(cluster, goes, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    run_until(r, is_revoked, h);
+    let_pass(r, 300);
+    assert_int_equal(h->n, 0); // nothing before the answer
+    for (int i = 0; i < 2; i++)
+        bus_assigned(h->subscription, &(struct bus_place){.topic = stays, .partition = i, .offset = 1}, 1);
+    run_until_got(h, 1);
+    assert_string_equal(h->got[0].body, "1");
+    publish_one(r, stays, "k", "2");
+    run_until_got(h, 2);
+    free(h);
+}
+
 static void an_offset_that_is_gone_begins_anew(void **state) {
     struct rig *r = rig_of(state);
     struct handler *h = calloc(1, sizeof *h);
@@ -595,6 +624,7 @@ int main(void) {
         ON_REAL(a_member_that_joins_takes_over_where_the_other_had_settled),
         ON_REAL(what_a_handler_has_is_settled_before_the_next_owner_begins),
         ON_BOTH(a_subscriber_may_keep_its_offsets_itself),
+        ON_MOCK(a_topic_that_goes_while_offsets_are_due_takes_only_its_own),
         ON_BOTH(an_offset_that_is_gone_begins_anew),
         ON_BOTH(a_handler_may_leave_inside_its_call),
         ON_MOCK(a_broker_that_comes_back_goes_on),

@@ -157,12 +157,16 @@ static void log_failed(struct kafka_member *m, rd_kafka_error_t *failed) {
     rd_kafka_error_destroy(failed);
 }
 
+static void assign(struct kafka_member *m, const rd_kafka_topic_partition_list_t *list) {
+    if (cooperative(m)) log_failed(m, rd_kafka_incremental_assign(m->rk, list));
+    else rd_kafka_assign(m->rk, list);
+}
+
 void kafka_assign_due(struct kafka_member *m) {
     rd_kafka_topic_partition_list_t *list = m->due;
     if (!list) return;
     m->due = NULL;
-    if (cooperative(m)) log_failed(m, rd_kafka_incremental_assign(m->rk, list));
-    else rd_kafka_assign(m->rk, list);
+    assign(m, list);
     rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -185,11 +189,15 @@ void kafka_assigned(struct bus_subscription *s, const struct bus_place *places, 
     if (all_answered(m->due)) kafka_assign_due(m);
 }
 
+// What is still due waits on, and what is new waits with it.
 static void on_assign(struct kafka_member *m, const rd_kafka_topic_partition_list_t *list) {
-    kafka_assign_due(m); // there is none, as librdkafka waits for its answer
-    m->due = rd_kafka_topic_partition_list_copy(list);
+    if (m->due && list->cnt == 0) {
+        assign(m, list);
+        return;
+    }
+    if (!m->due) m->due = rd_kafka_topic_partition_list_new(list->cnt);
     for (int i = 0; i < list->cnt; i++) {
-        m->due->elems[i].opaque = NULL;
+        rd_kafka_topic_partition_list_add(m->due, list->elems[i].topic, list->elems[i].partition);
         if (!find(m, &list->elems[i])) partition_new(m, &list->elems[i]);
         log_event(LOG_INFO, "partition_assigned", "group", m->group, "topic", list->elems[i].topic, NULL);
     }
@@ -199,11 +207,24 @@ static void on_assign(struct kafka_member *m, const rd_kafka_topic_partition_lis
 
 // ---- revoking
 
+// librdkafka takes back what it was given, or nothing at all and waits for ever: a partition whose offsets were not
+// known yet is left out, and one that it has taken back before.
+static void unassign(struct kafka_member *m, const rd_kafka_topic_partition_list_t *list) {
+    rd_kafka_topic_partition_list_t *has = NULL, *going = rd_kafka_topic_partition_list_new(list->cnt);
+    if (rd_kafka_assignment(m->rk, &has)) has = NULL;
+    for (int i = 0; has && i < list->cnt; i++)
+        if (rd_kafka_topic_partition_list_find(has, list->elems[i].topic, list->elems[i].partition))
+            rd_kafka_topic_partition_list_add(going, list->elems[i].topic, list->elems[i].partition);
+    log_failed(m, rd_kafka_incremental_unassign(m->rk, going));
+    rd_kafka_topic_partition_list_destroy(going);
+    if (has) rd_kafka_topic_partition_list_destroy(has);
+}
+
 static void finish_revoking(struct kafka_member *m) {
     rd_kafka_topic_partition_list_t *list = m->revoking;
     m->revoking = NULL;
     loop_timer_stop(m->bus->loop, &m->revoke);
-    if (cooperative(m)) log_failed(m, rd_kafka_incremental_unassign(m->rk, list));
+    if (cooperative(m)) unassign(m, list);
     else rd_kafka_assign(m->rk, NULL);
     rd_kafka_topic_partition_list_destroy(list);
 }
@@ -243,11 +264,23 @@ void kafka_on_revoke_late(struct loop_timer *t) {
     else if (m->revoking) finish_revoking(m);
 }
 
-static void on_revoke(struct kafka_member *m, const rd_kafka_topic_partition_list_t *list) {
-    if (m->due) { // never assigned
-        rd_kafka_topic_partition_list_destroy(m->due);
-        m->due = NULL;
+// What goes is not waited for any more; the rest is, whose offsets nobody knows yet: a topic that was deleted takes
+// only its own partitions with it.
+static void forget_due(struct kafka_member *m, const rd_kafka_topic_partition_list_t *list) {
+    if (!m->due) return;
+    for (int i = 0; i < list->cnt; i++)
+        rd_kafka_topic_partition_list_del(m->due, list->elems[i].topic, list->elems[i].partition);
+    if (m->due->cnt > 0 && !all_answered(m->due)) return;
+    if (m->due->cnt > 0) {
+        kafka_assign_due(m);
+        return;
     }
+    rd_kafka_topic_partition_list_destroy(m->due);
+    m->due = NULL;
+}
+
+static void on_revoke(struct kafka_member *m, const rd_kafka_topic_partition_list_t *list) {
+    forget_due(m, list);
     if (m->draining) revoke_now(m, true);
     if (m->revoking) finish_revoking(m);
     m->revoking = rd_kafka_topic_partition_list_copy(list);
