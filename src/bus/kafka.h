@@ -109,6 +109,7 @@ struct kafka_topic {
     rd_kafka_topic_t *rkt;
     struct list waiting; // struct kafka_held
     bool known, existed, create, created;
+    bool wanted; // by a subscription, and not seen yet
     uint32_t tries;
     char name[];
 };
@@ -118,8 +119,9 @@ void kafka_topic_wait(struct kafka_topic *t, struct kafka_held *h); // until it 
 void kafka_topic_want(struct kafka *k, const char *name);           // make it when it is missing
 void kafka_topic_created(struct kafka_producer *p, rd_kafka_event_t *event);
 void kafka_topics_fail(struct kafka_producer *p, const char *why); // what waits for topics is answered ERR_UNAVAILABLE
-bool kafka_topics_free(struct kafka_producer *p);                  // true: it will destroy the instance later
-void kafka_ask_broker(struct kafka_producer *p);                   // is it there? kafka_is_there and kafka_is_away say
+void kafka_topics_hand_on(struct kafka_producer *p); // what is wanted is now the business of the producer after it
+bool kafka_topics_free(struct kafka_producer *p);    // true: it will destroy the instance later
+void kafka_ask_broker(struct kafka_producer *p);     // is it there? kafka_is_there and kafka_is_away say
 
 // ---- the bus
 

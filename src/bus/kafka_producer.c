@@ -63,6 +63,7 @@ void kafka_producer_retire(struct kafka_producer *p) {
     p->retired = true;
     if (k->together == p) k->together = NULL;
     if (k->alone == p) k->alone = NULL;
+    if (!k->closing) kafka_topics_hand_on(p);
     purge(p);
     kafka_wake_again(p->wake); // it may be idle already
 }

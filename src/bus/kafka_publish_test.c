@@ -265,6 +265,45 @@ static void a_producer_that_is_broken_for_good_is_replaced(void **state) {
     assert_int_equal(a.of[ERR_UNAVAILABLE], 5);
 }
 
+static struct kafka_topic *topic_in(struct kafka *k, const char *name) {
+    return k->together ? map_get(&k->together->topics, name, strlen(name)) : NULL;
+}
+
+static bool is_known(void *arg) {
+    struct kafka_topic *t = topic_in(arg, "wanted");
+    return t && t->known;
+}
+
+// The mock cannot make topics: that the attempt failed is what passes.
+static bool has_failed(void *arg) {
+    struct kafka_topic *t = topic_in(arg, "wanted");
+    return !t || (!t->created && loop_timer_active(&t->again));
+}
+
+static void a_topic_that_is_wanted_is_asked_for_until_it_is_there(void **state) {
+    struct mock *m = *state;
+    struct kafka *k = bus_of(&m->rig);
+    rd_kafka_mock_topic_create(m->cluster, "wanted", 2, 1);
+    rd_kafka_mock_topic_set_error(m->cluster, "wanted", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    kafka_topic_want(k, "wanted");
+    run_until(&m->rig, has_failed, k);
+    rd_kafka_mock_topic_set_error(m->cluster, "wanted", RD_KAFKA_RESP_ERR_NO_ERROR);
+    run_until(&m->rig, is_known, k);
+}
+
+static void a_topic_that_is_wanted_outlives_the_producer(void **state) {
+    struct mock *m = *state;
+    struct kafka *k = bus_of(&m->rig);
+    rd_kafka_mock_topic_create(m->cluster, "wanted", 2, 1);
+    rd_kafka_mock_topic_set_error(m->cluster, "wanted", RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
+    kafka_topic_want(k, "wanted");
+    struct replaced replaced = {k, k->together};
+    rd_kafka_test_fatal_error(k->together->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a test");
+    run_until(&m->rig, is_replaced, &replaced);
+    rd_kafka_mock_topic_set_error(m->cluster, "wanted", RD_KAFKA_RESP_ERR_NO_ERROR);
+    run_until(&m->rig, is_known, k);
+}
+
 static void closing_does_not_wait_for_ever(void **state) {
     struct mock *m = *state;
     struct answers a = {0};
@@ -323,6 +362,8 @@ int main(void) {
         ON_MOCK(an_outage_is_away_and_passes),
         ON_MOCK(a_full_queue_is_busy),
         ON_MOCK(a_producer_that_is_broken_for_good_is_replaced),
+        ON_MOCK(a_topic_that_is_wanted_is_asked_for_until_it_is_there),
+        ON_MOCK(a_topic_that_is_wanted_outlives_the_producer),
         ON_MOCK(closing_does_not_wait_for_ever),
         ON_MOCK(what_is_wrong_with_a_url_is_said),
     };

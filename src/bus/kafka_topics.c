@@ -2,6 +2,8 @@
 // librdkafka would let it wait for half a minute before it calls a topic unknown. With `create_topics` a missing topic
 // is made.
 //
+// A topic that a subscription wants is asked for until it is there: nobody waits for an answer who could ask again.
+//
 // One question at a time, on the pool, since asking blocks. The same question, without a topic, tells whether the
 // broker is there (kafka_ask_broker).
 #include "bus/kafka.h"
@@ -92,11 +94,13 @@ void kafka_topic_want(struct kafka *k, const char *name) {
     struct kafka_producer *p = kafka_producer_together(k, &e);
     struct kafka_topic *t = p ? kafka_topic_get(p, name, &e) : NULL;
     if (!t || t->known) return;
-    t->create = true;
+    t->create = t->wanted = true;
     to_ask(t);
 }
 
 // ---- what comes of it
+
+static void ask_again(struct kafka_topic *t, uint32_t ms) { loop_timer_start(t->producer->bus->loop, &t->again, ms); }
 
 static struct kafka_held *take_waiting(struct kafka_topic *t) {
     struct list_node *n = list_pop_front(&t->waiting);
@@ -106,7 +110,21 @@ static struct kafka_held *take_waiting(struct kafka_topic *t) {
 
 static void topic_is(struct kafka_topic *t) {
     t->known = t->existed = true;
+    t->wanted = false;
     for (struct kafka_held *h; (h = take_waiting(t));) kafka_held_send(t->producer, t->rkt, h);
+}
+
+// What is wanted is asked for anew, unless it is refused for good.
+static void wanted_fails(struct kafka_topic *t, enum err err, const char *why) {
+    if (err == ERR_UNAVAILABLE || err == ERR_NOT_FOUND) {
+        log_event(LOG_DEBUG, "kafka_topic_awaited", "topic", t->name, "why", why, NULL);
+        t->created = false;
+        t->tries = 0;
+        ask_again(t, AWAY_MS);
+        return;
+    }
+    log_event(LOG_WARN, "kafka_topic_refused", "topic", t->name, "why", why, NULL);
+    topic_free(t);
 }
 
 // Its answers may publish to it anew: those that come meanwhile ask again.
@@ -114,7 +132,8 @@ static void topic_fails(struct kafka_topic *t, enum err err, const char *why) {
     struct list now;
     list_init(&now);
     for (struct kafka_held *h; (h = take_waiting(t));) list_push_back(&now, &h->node);
-    topic_free(t);
+    if (t->wanted) wanted_fails(t, err, why);
+    else topic_free(t);
     for (struct list_node *n; (n = list_pop_front(&now));)
         kafka_held_answer(LIST_ITEM(n, struct kafka_held, node), err, why);
 }
@@ -138,8 +157,6 @@ static void create(struct kafka_topic *t) {
     rd_kafka_CreateTopics(t->producer->rk, &wanted, 1, NULL, t->producer->queue);
     rd_kafka_NewTopic_destroy(wanted);
 }
-
-static void ask_again(struct kafka_topic *t, uint32_t ms) { loop_timer_start(t->producer->bus->loop, &t->again, ms); }
 
 void kafka_topic_created(struct kafka_producer *p, rd_kafka_event_t *event) {
     size_t n = 0;
@@ -199,7 +216,6 @@ static void asked(struct loop_work *w) {
     if (a->err) {
         kafka_is_away(p->bus, rd_kafka_err2str(a->err));
         kafka_topics_fail(p, rd_kafka_err2str(a->err));
-        if (a->topic) ask_again(a->topic, AWAY_MS); // wanted by a subscription
         p->asking = NULL;
     } else {
         kafka_is_there(p->bus);
@@ -238,9 +254,15 @@ void kafka_topics_fail(struct kafka_producer *p, const char *why) {
     struct kafka_topic **all = malloc((p->topics.len + 1) * sizeof *all);
     if (!all) die("out of memory");
     for (struct kafka_topic *t; (t = map_next(&p->topics, &at));)
-        if (!list_empty(&t->waiting)) all[n++] = t;
+        if (t->wanted || !list_empty(&t->waiting)) all[n++] = t;
     for (size_t i = 0; i < n; i++) topic_fails(all[i], ERR_UNAVAILABLE, why);
     free(all);
+}
+
+void kafka_topics_hand_on(struct kafka_producer *p) {
+    size_t at = 0;
+    for (struct kafka_topic *t; (t = map_next(&p->topics, &at));)
+        if (t->wanted) kafka_topic_want(p->bus, t->name);
 }
 
 // True: a question is under way, and its end will destroy the instance too.
