@@ -7,7 +7,7 @@ from support.courier import rows
 from support.postgres import Postgres
 from support.server import eventually
 
-from test_receive import SCHEMA, everything_is_handled_once, handled, queue, receive
+from test_receive import SCHEMA, Hook, everything_is_handled_once, handled, queue, receive
 from test_receive import fixture_publisher, fixture_shop, fixture_topic  # noqa: F401
 
 # Raises what its payload says; and leaves its connection in disorder when told to.
@@ -110,6 +110,67 @@ def test_receive_killed_at_each_step_behind_a_program(shop, kafka, topic, publis
         expected = [publisher.ids["a", n] for n in range(30)]
         eventually(lambda: set(ledger.read_text().split()) == set(expected) and not queue(shop, 0), 30, "all actions")
         assert list(dict.fromkeys(ledger.read_text().split())) == expected
+
+
+# Takes its time, so that whoever is frozen has something in hand.
+SLOWLY = """
+create function shop.slowly(event_id uuid, topic text, key text, payload jsonb, headers jsonb) returns void language sql as $$
+    select pg_sleep(0.003);
+    insert into shop.ledger (event_id, topic, key, number, headers)
+        values (event_id, topic, key, (payload->>'number')::int, headers);
+$$;
+"""
+
+
+def frozen_past_its_lease(one, two, publisher, acted):
+    """Events before, while one is frozen, and after; acted() is how many have been acted on. What is frozen in a
+    transaction holds its rows until PostgreSQL ends it."""
+    keys = [f"k{i}" for i in range(20)]
+
+    def send(count):
+        for _ in range(count):
+            for key in keys:
+                publisher.send(key)
+        publisher.flush()
+
+    eventually(lambda: one.metrics()["barid_receive_leases"] > 0 and two.metrics()["barid_receive_leases"] > 0, 30,
+               "both having a share")
+    for _ in range(2):
+        before = acted()
+        send(30)
+        eventually(lambda: acted() > before + 50, 30, "some events")
+        one.freeze()
+        send(5)
+        owed = sum(map(len, publisher.owed.values()))
+        eventually(lambda: acted() >= owed, 90, "all of them, by the other alone")
+        assert two.metrics()["barid_receive_leases"] == 64
+        send(5)
+        one.thaw()
+        send(30)
+        eventually(lambda: one.metrics()["barid_receive_leases"] > 0, 30, "the one that was frozen having a share again")
+
+
+def test_two_receivers_and_one_is_frozen_past_its_lease(shop, kafka, topic, publisher):
+    rows(shop, SLOWLY)
+    impatient = shop + "?options=-c%20idle_in_transaction_session_timeout%3D3s"
+    with receive(impatient, kafka, topic, handler="sql:shop.slowly") as one, \
+            receive(impatient, kafka, topic, handler="sql:shop.slowly") as two:
+        frozen_past_its_lease(one, two, publisher, lambda: handled(shop))
+        everything_is_handled_once(shop, publisher)
+        eventually(lambda: queue(shop, 0) == [], 30, "the queue being empty")
+        handled_by_one = one.metrics()["barid_receive_handled_total"]
+        assert handled_by_one > 0
+
+
+def test_two_receivers_before_a_webhook_and_one_is_frozen_past_its_lease(shop, kafka, topic, publisher):
+    """What it had asked for may be asked for again, under the same id; never anything out of its order."""
+    impatient = shop + "?options=-c%20idle_in_transaction_session_timeout%3D3s"
+    with Hook(lambda *_: 204) as hook, receive(impatient, kafka, topic, handler=hook.url) as one, \
+            receive(impatient, kafka, topic, handler=hook.url) as two:
+        frozen_past_its_lease(one, two, publisher, lambda: len(hook.came))
+        eventually(lambda: queue(shop, 0) == [], 60, "the queue being empty")
+        hook.ledger.check(publisher.owed)
+        assert set(hook.came) == set(publisher.ids.values())
 
 
 def test_a_program_that_hangs_floods_and_forks(shop, kafka, topic, publisher, tmp_path):
