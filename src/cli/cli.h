@@ -17,6 +17,7 @@ int cli_status(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_receive(int argc, char **argv);
 int cli_parked(int argc, char **argv);
+int cli_consumer(int argc, char **argv);
 int cli_parked_queue(int argc, char **argv); // with --queue
 int cli_register(int argc, char **argv);
 int cli_user(int argc, char **argv);

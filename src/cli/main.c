@@ -38,6 +38,7 @@ static const struct command commands[] = {
     {"bench", "measure a server", cli_bench},
     {"receive", "events from Kafka or AMQP into PostgreSQL, and to a handler", cli_receive},
     {"parked", "what gave up, and why: list, show, retry, drop", cli_parked},
+    {"consumer", "consumers of an inbox in PostgreSQL: list, drop", cli_consumer},
     {"routes", NULL, run_routes},
 };
 
