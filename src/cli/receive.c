@@ -2,7 +2,8 @@
 // handler. Several of one consumer run side by side: the broker shares out what is taken in, leases share out what is
 // handled.
 //
-// On standard output, once it works:
+// On standard output, once it works. An AMQP broker has its queue by then, so that nothing published afterwards is
+// refused for want of one; one that is away is not waited for.
 //   barid 0.1.0
 //     from     kafka://127.0.0.1:9092  orders.*
 //     into     postgresql://shop@127.0.0.1/shop  as invoices
@@ -33,6 +34,8 @@
 
 #define CONSUMER_MAX     100
 #define CHECK_AGAIN_MS   1000
+#define READY_LOOK_MS    20
+#define READY_MOST_MS    3000 // the broker is away: it is said without it
 #define DRAIN_MORE_MS    5000 // beyond the handler's own time limit
 #define HANDLER_TIME_MAX UINT64_C(86400000)
 #define URL_SHOWN        512
@@ -76,7 +79,8 @@ struct receive {
     struct outbox *queue;
     struct remember *remember;
     struct metrics_door *door;
-    struct loop_timer check_again, patience;
+    struct loop_timer check_again, ready, patience;
+    uint64_t ready_until_ms;
     uv_signal_t signals[2];
     bool started, stopping, intake_drained, queue_drained, failed;
 };
@@ -160,6 +164,12 @@ static void say_ready(const struct receive *r) {
                metrics_door_port(r->door));
     puts("ready");
     fflush(stdout);
+}
+
+static void ready_or_later(struct loop_timer *t) {
+    struct receive *r = LIST_ITEM(t, struct receive, ready);
+    if (bus_reachable(r->bus) || loop_now_ms(r->loop) >= r->ready_until_ms) say_ready(r);
+    else loop_timer_start(r->loop, t, READY_LOOK_MS);
 }
 
 static double seconds(int64_t ms) { return ms > 0 ? (double)ms / 1000.0 : 0; }
@@ -274,7 +284,8 @@ static void start_all(struct receive *r) {
         err = metrics_door_open(&r->door, r->loop, r->address, r->port, write_metrics, say_missing, r, &e);
     if (err != ERR_OK) cannot_start(e.text);
     r->started = true;
-    say_ready(r);
+    r->ready_until_ms = loop_now_ms(r->loop) + READY_MOST_MS;
+    ready_or_later(&r->ready);
 }
 
 static void on_checked(void *arg, enum err err, const char *why) {
@@ -313,6 +324,7 @@ static void close_all(struct receive *r) {
 static void end(struct receive *r) {
     loop_timer_stop(r->loop, &r->patience);
     loop_timer_stop(r->loop, &r->check_again);
+    loop_timer_stop(r->loop, &r->ready);
     for (size_t i = 0; i < 2; i++) uv_close((uv_handle_t *)&r->signals[i], NULL);
     loop_stop(r->loop);
 }
@@ -372,6 +384,7 @@ static int receive(struct receive *r) {
     if (open_parts(r, &e) != ERR_OK) cannot_start(e.text);
     watch_signals(r);
     r->check_again.fn = check_again;
+    r->ready.fn = ready_or_later;
     handler_check(r->handler, on_checked, r);
     loop_run(r->loop);
     close_all(r);

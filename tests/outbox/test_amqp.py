@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import uuid
 
 import pika
 import pytest
@@ -96,6 +97,35 @@ def test_a_missing_exchange_costs_no_attempt_and_is_said(broker, shop):
         assert properties.delivery_mode == 2
         assert rows(shop, "select count(*) from barid.outbox where attempts > 0")[0][0] == 0
         source.close()
+
+
+def test_who_is_ready_has_its_queue(broker, reader):
+    """What is published afterwards is not refused for want of a queue; a broker that is away keeps nobody from being ready."""
+    with pika.BlockingConnection(pika.URLParameters(url_of(broker))) as connection:
+        channel = connection.channel()
+        for name in ("one", "two", "three"):
+            with Receive(reader, url_of(broker), name, "orders", "sql:public.handle"):
+                channel.queue_declare(f"barid.{name}", passive=True)
+    with Receive(reader, "amqp://guest:guest@127.0.0.1:1/%2F", "four", "orders", "sql:public.handle") as receive:
+        assert receive.ask("/readyz") == (503, "the broker is away\n")
+
+
+@pytest.mark.parametrize("headers,said", [
+    ({"key": b"\xff\xfe"}, "the key is no UTF-8 text"), ({"key": "k", "other": b"\xff"}, "a header is no UTF-8 text"),
+    ({"key": "k", "large": "x" * 70000}, "the headers have more than 65536 bytes")])
+def test_an_event_that_cannot_be_stored(broker, reader, headers, said):
+    """Parked on the broker's side with the reason; what stands behind it goes on."""
+    with Receive(reader, url_of(broker), "statistics", "orders", "sql:public.handle"), \
+            pika.BlockingConnection(pika.URLParameters(url_of(broker))) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number, more in enumerate((headers, {"key": "k"})):
+            channel.basic_publish("barid.events", "orders", json.dumps({"number": number}),
+                                  pika.BasicProperties(headers=more, message_id=str(uuid.uuid4())))
+        eventually(lambda: by_key(reader) == {"k": [1]}, 20, "the one behind it handled")
+        parked = eventually(lambda: [got for got in [channel.basic_get("barid.statistics.parked", auto_ack=True)] if got[0]], 20,
+                            "the parked event")
+        assert json.loads(parked[0][2]) == {"number": 0} and said in str(parked[0][1].headers)
 
 
 @pytest.mark.parametrize("victim", ["broker", "relay", "receive"])

@@ -5,6 +5,7 @@ in a ledger: a table for functions, a list for webhooks, a file for programs.
 """
 import http.server
 import json
+import socket
 import subprocess
 import threading
 import uuid
@@ -190,7 +191,7 @@ def test_a_handler_that_hangs(shop, kafka, topic, publisher):
 class Hook:
     """A webhook with a ledger; what `answer` gives for (event id, how often it came) is the status, None: no answer."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, port=0):
         hook = self
         self.ledger, self.came, self.lock = Ledger(), {}, threading.Lock()
 
@@ -215,7 +216,7 @@ class Hook:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -259,6 +260,26 @@ def test_what_a_webhook_does_not_want_is_parked_at_once(shop, kafka, topic, publ
         assert sum(hook.came.values()) == 3
 
 
+def test_a_webhook_that_is_not_there(shop, kafka, topic, publisher):
+    """No attempt is spent, and it is said; once the server is there everything is handled."""
+    publisher.send("k", 5).send("other", 5).flush()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and not listening
+        port = nobody.getsockname()[1]
+        receiver = receive(shop, kafka, topic, handler=f"http://127.0.0.1:{port}/").start()
+    try:
+        eventually(lambda: "handler_away" in receiver.log(), 30, "the log telling of it")
+        eventually(lambda: receiver.metrics()["barid_receive_handler_away"] == 1, 10, "the metrics telling of it")
+        eventually(lambda: len(queue(shop, 0)) == 10, 30, "all events waiting")
+        with Hook(lambda event, times: 200, port) as hook:
+            eventually(lambda: queue(shop, 0) == [], 30, "all events handled")
+            assert receiver.metrics()["barid_receive_failed_total"] == 0 and sum(hook.came.values()) == 10
+            assert "handler_back" in receiver.log()
+            hook.ledger.check(publisher.owed, once=True)
+    finally:
+        receiver.close()
+
+
 def test_killed_after_the_programs_action_it_runs_again_with_the_same_id(shop, kafka, topic, publisher, tmp_path):
     publisher.send("k", 5).flush()
     ledger = tmp_path / "ledger"
@@ -285,6 +306,35 @@ def test_duplicate_delivery(shop, kafka, topic, publisher):
         eventually(lambda: receiver.metrics()["barid_receive_duplicates_total"] == 3, 30, "the duplicates")
         publisher.owed["k"] = [0, 1, 2]
         everything_is_handled_once(shop, publisher)
+
+
+def test_an_event_that_cannot_be_stored(shop, kafka, topic, publisher):
+    """Parked on the broker's side with the reason; what stands behind it in its partition goes on."""
+    with receive(shop, kafka, topic, consumer=topic) as receiver:
+        event = str(uuid.uuid4())
+        publisher.producer.produce(topic, b"{}", b"k", partition=0, headers=[("ce_id", event), ("large", b"x" * 70000)])
+        for number in range(20):
+            publisher.producer.produce(topic, json.dumps({"key": "after", "number": number}), "after", partition=0,
+                                       headers=[("ce_id", str(uuid.uuid4()))])
+        publisher.owed["after"] = list(range(20))
+        publisher.flush()
+        everything_is_handled_once(shop, publisher)
+        eventually(lambda: receiver.metrics()["barid_receive_unstorable_total"] == 1, 10, "the metrics")
+        [parked] = kafka.records(f"{topic}.parked", 1)
+        assert (parked.key(), parked.value(), dict(parked.headers())["ce_id"]) == (b"k", b"{}", event.encode())
+        assert "headers have more than 65536 bytes" in str(dict(parked.headers()))
+    kafka.delete_topic(f"{topic}.parked")
+
+
+def test_what_is_no_text_is_stored_as_text(shop, kafka, topic, publisher):
+    """Keys as digits, so that different ones stay different; headers not at all."""
+    for key in (b"\xff\xfe", b"\xff\xfd", b"a\0b"):
+        publisher.producer.produce(topic, b'{"number": 1}', key, headers=[("no_text", b"\xff"), ("text", b"yes")])
+    publisher.flush()
+    with receive(shop, kafka, topic):
+        eventually(lambda: handled(shop) == 3, 30, "all of them handled")
+        assert rows(shop, "select key, headers->>'text', headers ? 'no_text' from shop.ledger order by key") == \
+            [("0x610062", "yes", False), ("0xfffd", "yes", False), ("0xfffe", "yes", False)]
 
 
 @pytest.mark.parametrize("point", ["receive.taken:2", "receive.stored:2"])

@@ -3,6 +3,7 @@
 In all of it: nothing stored is lost, events of a key keep their order, and what is published twice has the same id, so that
 whoever drops repeats acts once.
 """
+import datetime
 import threading
 import time
 import uuid
@@ -104,6 +105,28 @@ def test_a_poison_event_parks_after_its_attempts_while_other_keys_flow(url, kafk
         tap.ledger.check(source.owed)
 
 
+def test_a_batch_is_refused_for_one_event_in_it(url, kafka):
+    """A broker refuses a batch as a whole; the others in it are published all the same, and count no attempt."""
+    topic = f"faults-{uuid.uuid4()}"
+    kafka.create_topic(topic, partitions=1, config={"max.message.bytes": "3000"})
+    with Relay(url, to(kafka), "--attempts", "2") as relay, Tap(kafka, topic) as tap:
+        relay.stop()
+        source = Source(url, topic)
+        for i in range(20):
+            source.store(f"key-{i}")
+        guilty = source.store("guilty", size=4000)[0]
+        source.owed.pop("guilty")
+        for i in range(20, 40):
+            source.store(f"key-{i}")
+        relay.start()  # all of it in one claim
+        eventually(lambda: len(source.parked()) == 1, 60, "the guilty one being parked")
+        all_arrived(source, tap=tap)
+        [(event_id, attempts, error)] = source.parked()
+        assert (event_id, attempts) == (guilty, 2) and "large" in error.lower()
+        assert relay.metrics()["barid_relay_failed_total"] == 2, "the innocent count none"
+    kafka.delete_topic(topic)
+
+
 def test_the_listening_connection_is_cut(url, postgres, kafka, topic):
     with Relay(url, to(kafka)) as relay, Tap(kafka, topic) as tap:
         source = Source(url, topic)
@@ -199,6 +222,10 @@ def test_the_clock_of_the_relay_is_wrong(url, kafka, topic, hours):
         source.store("poison", size=3_000_000)
         source.owed.pop("poison")
         eventually(lambda: len(source.parked()) == 1, 60, "backing off and parking by the database's clock")
+        now = rows(url, "select extract(epoch from clock_timestamp())::float")[0][0]
+        for record in kafka.records(topic, 10):
+            told = datetime.datetime.fromisoformat(dict(record.headers())["ce_time"].decode()).timestamp()
+            assert abs(now - told) < 600 and abs(now - record.timestamp()[1] / 1000) < 600, "the database's time"
 
 
 def test_many_writers_at_once(url, kafka, topic):
