@@ -1,6 +1,7 @@
 #include "chat/homes.h"
 
 #include "chat/box.h"
+#include "chat/homes_gone.h"
 #include "chat/servers.h"
 #include "chat/token_cache.h"
 
@@ -264,6 +265,7 @@ static void on_entries(struct chat *c, const char *at) {
         struct box *b = box_find(c, did);
         c->stats.notices++;
         if (b != NULL) box_look(b, cursor);
+        else home_poll_gone(c, did);
     }
 }
 

@@ -48,6 +48,11 @@ struct chat {
     struct sweep *sweep;
     struct queueing *queueing;
     struct homes *homes; // NULL: no other server can be there
+    struct {
+        int64_t after;
+        uint64_t due;
+        uint32_t polls; // being forgotten
+    } homes_gone;       // homes_gone.h
     struct list uploads;
     uint64_t map_seed;
 };

@@ -6,6 +6,7 @@
 #include "chat/box.h"
 #include "chat/expiry.h"
 #include "chat/homes.h"
+#include "chat/homes_gone.h"
 #include "chat/locks.h"
 #include "chat/removal.h"
 #include "datastore/datastore.h"
@@ -285,9 +286,10 @@ static void step_sessions(struct chat *c) { step_start(c, sessions_run, sessions
 static void step_tombstones(struct chat *c) { step_start(c, tombstones_run, step_answer); }
 static void step_devices(struct chat *c) { step_start(c, devices_run, step_answer); }
 static void step_inbox(struct chat *c) { step_start(c, inbox_run, step_answer); }
+static void step_homes(struct chat *c) { homes_gone_batch(c, step_done); }
 
-static void (*const steps[])(struct chat *c) = {step_expiry,     step_tickets, step_sessions,
-                                                step_tombstones, step_devices, step_inbox};
+static void (*const steps[])(struct chat *c) = {step_expiry,  step_tickets, step_sessions, step_tombstones,
+                                                step_devices, step_inbox,   step_homes};
 #define STEPS (sizeof steps / sizeof steps[0])
 
 static void step_done(struct chat *c, bool more) {

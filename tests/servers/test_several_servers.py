@@ -279,3 +279,55 @@ def test_who_stops_under_load_leaves_no_key_waiting_for_its_lease(postgres, kafk
                   "and not exists (select from barid.members m where m.queue = b.queue and m.member = b.owner)"
         assert parts.value("select count(*) from barid.members where queue = 'outbox'") == 1
         assert parts.value(orphans) == 0
+
+
+def test_a_server_where_nobody_waits_any_more_is_told_once(two):
+    """The device has asked there, and goes on elsewhere, or nowhere: its home is forgotten with the first notice in vain."""
+    alice, bob = two[0].new_user("alice"), two[0].new_user("bob")
+    conversations = [alice.conversation(["bob"], title=str(i))["conversation_id"] for i in range(8)]
+    parts, sent = two[0].parts, []
+
+    def home():
+        return parts.value("select poll_home from barid.device where device_id = decode(%s, 'hex')", bob.device_id.replace("-", ""))
+
+    def send():
+        """Through both servers."""
+        sent.extend(alice.send(c, "salam")["message_id"] for c in conversations)
+        eventually(lambda: parts.value("select last_cursor from barid.device where device_id = decode(%s, 'hex')",
+                                       bob.device_id.replace("-", "")) == len(sent), 20, "all in the mailbox")
+
+    def nobody_is_told():
+        before = two[1].metrics()["barid_notices_total"]
+        send()
+        return two[1].metrics()["barid_notices_total"] == before
+
+    send()
+    for _ in range(3):
+        answers = []
+        waiting = threading.Thread(target=lambda: answers.append(at(two[1], bob).mailbox(after=len(sent), wait=30)))
+        waiting.start()
+        eventually(home, 10, "the poll being known")
+        send()
+        waiting.join(10)
+        assert answers[0]["entries"], "it was woken"
+        eventually(lambda: home() is None or send(), 20, "its home being forgotten")
+        eventually(nobody_is_told, 20, "messages of which it is not told")
+
+
+def test_homes_at_servers_that_are_gone_are_forgotten(two):
+    parts = two[0].parts
+    stays, goes = two[0].new_user("stays"), two[1].new_user("goes")
+
+    def home(api):
+        return parts.value("select home from barid.device where device_id = decode(%s, 'hex')", api.device_id.replace("-", ""))
+
+    with stays.connect() as one, goes.connect() as other:
+        one.expect("drained")
+        other.expect("drained")
+        known = home(stays)
+        assert known and home(goes) and home(goes) != known
+        two[1].kill9()
+        parts.execute("update barid.server set lease_until = lease_until - interval '2 days' where server_id <> %s", known)
+        two[1].start(args=["--sweep-every-ms", "50"])
+        eventually(lambda: home(goes) is None, 10, "its home being forgotten")
+        assert home(stays) == known and one.quiet(0.1)
