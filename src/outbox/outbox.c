@@ -25,6 +25,8 @@
 
 #define WAIT_MAX_MS    60000 // a clock that was set back must not hold a key for long
 #define CLAIM_AGAIN_MS 1000
+#define REST_PARTS     3  // PostgreSQL: after a claim, as many times its duration without one,
+#define REST_MOST_MS   20 // … at most this
 #define BATCH          512
 #define NOTICES_MS     1000
 #define CONSUMER_MAX   255
@@ -180,10 +182,20 @@ static void claim_failed(struct outbox *o, struct claim *c, enum err err) {
     loop_timer_start(o->options.loop, &o->claim_timer, CLAIM_AGAIN_MS);
 }
 
+// Claims back to back would each find an event or two. The slower the database answers, the more is worth waiting for.
+static void rest(struct outbox *o, const struct claim *c) {
+    uint64_t ms = (io_monotonic_ns(o->options.io) - c->started_ns) * REST_PARTS / 1000000;
+    if (o->leases && ms > 0 && !c->more && !o->rewound)
+        loop_timer_start(o->options.loop, &o->claim_timer, ms < REST_MOST_MS ? ms : REST_MOST_MS);
+}
+
 static void claim_done(struct db_unit *u, enum err err) {
     struct claim *c = (struct claim *)u;
     struct outbox *o = c->o;
-    if (!err && !o->closing && !o->draining) claimed(o, c);
+    if (!err && !o->closing && !o->draining) {
+        claimed(o, c);
+        rest(o, c);
+    }
     claim_clear(c);
     o->claiming = false;
     forget_buried(o);
