@@ -6,39 +6,19 @@
 // The id is unique by the database's constraint, in this transaction: of a hundred attempts at once one inserts and
 // the others find it. What the request asked for is kept as a digest, so that a repetition is known as one when the
 // content is long gone.
+#include "chat/accept.h"
+
 #include "base/crash.h"
 #include "base/utf8.h"
-#include "chat/internal.h"
-#include "chat/token_cache.h"
 #include "outbox/outbox.h"
 
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
-#define DIGEST 16
-
-struct accept {
-    struct op op;
-    struct chat_actor who;
-    struct id message_id;
-    char conversation_id[NAME_MAX_LENGTH + 1];
-    bool media;
-    uint8_t ticket_hash[CHAT_HASH];
-    uint8_t digest[DIGEST];
-    int64_t created_at, now;
-
-    int64_t cid, mid, members;
-    uint64_t seq, bytes;
-    int64_t accepted_at;
-    bool duplicate;
-    struct gone gone;
-
-    chat_accepted_fn *done;
-    void *arg;
-    size_t text_length;
-    char text[];
-};
+enum err accept_unknown(struct accept *op) {
+    return error_set(&op->gathered.op.unit.error, ERR_NOT_FOUND, "no such conversation");
+}
 
 // Its counter is this unit's until the commit; who its members are never changes.
 static enum err find_conversation(struct db *db, struct accept *op) {
@@ -52,7 +32,7 @@ static enum err find_conversation(struct db *db, struct accept *op) {
     struct db_stmt *s = db_prepare(db, &find);
     db_bind_text(s, 1, op->conversation_id);
     db_bind_int(s, 2, op->who.uid);
-    if (!row(s, &err)) return err != ERR_OK ? err : error_set(db_error(db), ERR_NOT_FOUND, "no such conversation");
+    if (!row(s, &err)) return err != ERR_OK ? err : accept_unknown(op);
     op->cid = db_int(s, 0);
     op->seq = (uint64_t)db_int(s, 1) + 1;
     op->members = db_int(s, 2);
@@ -109,7 +89,7 @@ static enum err answer_again(struct db *db, struct accept *op) {
     size_t n;
     const void *digest = db_blob(s, 5, &n);
     bool ours = db_int(s, 3) == op->who.uid && db_int(s, 1) == op->cid;
-    bool same = n == DIGEST && memcmp(digest, op->digest, DIGEST) == 0;
+    bool same = n == ACCEPT_DIGEST && memcmp(digest, op->digest, ACCEPT_DIGEST) == 0;
     int64_t mid = db_int(s, 0);
     op->seq = (uint64_t)db_int(s, 2);
     op->accepted_at = db_int(s, 4);
@@ -158,15 +138,21 @@ static enum err take_ticket(struct db *db, struct accept *op) {
 
 // ---- the unit -------------------------------------------------------------------------------------------
 
-static enum err store_event(struct db *db, const struct accept *op) {
+void accept_event(const struct accept *op, struct events *events) {
     char id[ID_TEXT];
     id_format(&op->message_id, id);
     // The message's id is the event's: whoever sees it twice can tell.
-    return event_store(db, op->op.chat, &op->message_id, "message_send", op->conversation_id, op->now,
-                       "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"by_user_id\":\"%s\","
-                       "\"kind\":\"%s\",\"bytes\":%llu,\"accepted_at\":%lld",
-                       id, op->conversation_id, (unsigned long long)op->seq, op->who.user_id,
-                       op->media ? "media" : "text", (unsigned long long)op->bytes, (long long)op->now);
+    events_add(events, op->gathered.op.chat, &op->message_id, "message_send", op->conversation_id,
+               "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"by_user_id\":\"%s\","
+               "\"kind\":\"%s\",\"bytes\":%llu,\"accepted_at\":%lld",
+               id, op->conversation_id, (unsigned long long)op->seq, op->who.user_id, op->media ? "media" : "text",
+               (unsigned long long)op->bytes, (long long)op->now);
+}
+
+static enum err store_event(struct db *db, const struct accept *op) {
+    struct events events = {0};
+    accept_event(op, &events);
+    return events_store(db, &events, op->now);
 }
 
 static enum err accept_run(struct db *db, struct db_unit *u) {
@@ -223,7 +209,7 @@ static void accept_release(struct op *base) { gone_release(&((struct accept *)ba
 // ---- the request ----------------------------------------------------------------------------------------
 
 static enum err check_content(struct accept *op, const struct chat_send *m) {
-    struct error *e = &op->op.unit.error;
+    struct error *e = &op->gathered.op.unit.error;
     bool text = m->text != NULL && m->text_length > 0;
     if (m->ticket != NULL) {
         if (text) return error_field(e, "media", "cannot be sent together with message_text");
@@ -240,7 +226,7 @@ static enum err check_content(struct accept *op, const struct chat_send *m) {
 }
 
 static enum err check(struct accept *op, const struct chat_actor *who, const struct chat_send *m) {
-    struct error *e = &op->op.unit.error;
+    struct error *e = &op->gathered.op.unit.error;
     if (m->by_user_id == NULL || m->by_user_id[0] == '\0') return error_field(e, "by_user_id", "must be set");
     if (strcmp(m->by_user_id, who->user_id) != 0) return error_field(e, "by_user_id", "must be the caller");
     enum err err = check_content(op, m);
@@ -252,33 +238,35 @@ static enum err check(struct accept *op, const struct chat_actor *who, const str
 
 static void digest(struct accept *op) {
     crypto_generichash_state state;
-    crypto_generichash_init(&state, NULL, 0, DIGEST);
+    crypto_generichash_init(&state, NULL, 0, ACCEPT_DIGEST);
     crypto_generichash_update(&state, (const unsigned char *)(op->media ? "m" : "t"), 1);
     if (op->media) crypto_generichash_update(&state, op->ticket_hash, sizeof op->ticket_hash);
     else crypto_generichash_update(&state, (const unsigned char *)op->text, op->text_length);
-    crypto_generichash_final(&state, op->digest, DIGEST);
+    crypto_generichash_final(&state, op->digest, ACCEPT_DIGEST);
 }
 
 void chat_send(struct chat *c, const struct chat_actor *who, const struct chat_send *m, chat_accepted_fn *done,
                void *arg) {
     size_t n = m->ticket == NULL && m->text != NULL && m->text_length <= CHAT_TEXT_MAX ? m->text_length : 0;
     struct accept *op = op_new(c, sizeof *op + n, accept_run, accept_answer);
-    op->op.release = accept_release;
+    op->gathered.op.release = accept_release;
     op->done = done;
     op->arg = arg;
     enum err err = check(op, who, m);
     if (err != ERR_OK) {
-        op_finish(&op->op, err);
+        op_finish(&op->gathered.op, err);
         return;
     }
     op->who = *who;
     op->message_id = m->message_id;
+    op->gathered.id = &op->message_id;
+    op->gathered.single = op->media;
     snprintf(op->conversation_id, sizeof op->conversation_id, "%s", m->conversation_id);
     op->created_at = m->created_at_ms;
     op->now = chat_now(c);
     op->text_length = op->bytes = n;
     if (n > 0) memcpy(op->text, m->text, n);
     digest(op);
-    op_order(&op->op, op->conversation_id, strlen(op->conversation_id));
-    op_submit(&op->op);
+    op_order(&op->gathered.op, op->conversation_id, strlen(op->conversation_id));
+    gather_add(c->sends, &op->gathered);
 }

@@ -1,10 +1,13 @@
 // Starting and stopping the service.
 #include "base/login_limit.h"
 #include "bus/bus.h"
+#include "chat/accept.h"
 #include "chat/box.h"
 #include "chat/homes.h"
 #include "chat/notified.h"
 #include "chat/passwords.h"
+#include "chat/queueing.h"
+#include "chat/receipts.h"
 #include "chat/removal.h"
 #include "chat/servers.h"
 #include "chat/token_cache.h"
@@ -50,6 +53,9 @@ static void parts_new(struct chat *c) {
     c->limits = login_limit_new(c->o.io);
     c->passwords = passwords_new(c);
     c->acks = ack_batch_new(c);
+    c->sends = gather_new(c, accepts_run);
+    c->receipts = gather_new(c, receipts_run);
+    c->queues = gather_new(c, queues_run);
     c->notified = notified_new(c);
     c->removals = removals_new(c);
 }
@@ -105,6 +111,9 @@ void chat_free(struct chat *c) {
     token_cache_free(c->tokens);
     login_limit_free(c->limits);
     passwords_free(c->passwords);
+    gather_free(c->sends);
+    gather_free(c->receipts);
+    gather_free(c->queues);
     ack_batch_free(c->acks);
     notified_free(c->notified);
     removals_free(c->removals);

@@ -101,14 +101,65 @@ enum err push_to_user(struct db *db, struct push *p, int64_t uid, int64_t by_uid
     return err;
 }
 
-enum err push_tell(struct db *db, const struct push *p, int64_t server) {
+enum err push_take_many(struct push *const *p, size_t n, struct db_stmt *s) {
+    enum err err = ERR_OK;
+    while (row(s, &err)) {
+        int64_t of = db_int(s, 0);
+        ASSERT(of >= 1 && (size_t)of <= n);
+        struct target *t = push_add(p[of - 1], db_int(s, 1), (uint64_t)db_int(s, 2));
+        t->home = db_int(s, 3);
+        t->poll_home = db_int(s, 4);
+    }
+    return err;
+}
+
+// The devices are locked in their order; a cursor goes on from what the device has once it is locked.
+enum err push_to_users(struct db *db, const struct pushing *p, size_t n) {
+    static struct db_sql entries = {
+        .text = "select 1 where 0",
+        .postgres =
+            "with e as materialized (select * from unnest(?1::bigint[], ?2::bigint[], ?3::bigint[], ?4::bigint[], "
+            "?5::bigint[]) with ordinality e (uid, type, mid, by_uid, at, n)), "
+            "t as materialized (select did, uid, last_cursor, home, poll_home from device where uid = any(?1) "
+            "and token_hash is not null order by did for no key update), "
+            "p as materialized (select e.*, t.did, t.home, t.poll_home, "
+            "t.last_cursor + row_number() over (partition by t.did order by e.n) as cursor "
+            "from e join t on t.uid = e.uid), "
+            "a as (update device d set last_cursor = y.cursor from (select did, max(cursor) as cursor from p "
+            "group by did) y where d.did = y.did), "
+            "b as (insert into mailbox (did, cursor, type, mid, by_uid, at) "
+            "select did, cursor, type, mid, by_uid, at from p) "
+            "select n, did, cursor, home, poll_home from p order by n, did"};
+    int64_t columns[5][PUSHES_MAX];
+    struct push *pushes[PUSHES_MAX];
+    ASSERT(n <= PUSHES_MAX);
+    if (n == 0) return ERR_OK;
+    for (size_t i = 0; i < n; i++) {
+        const struct entry *entry = &p[i].push->entry;
+        pushes[i] = p[i].push;
+        columns[0][i] = p[i].uid;
+        columns[1][i] = entry->e.type;
+        columns[2][i] = entry->mid;
+        columns[3][i] = p[i].by_uid;
+        columns[4][i] = entry->e.at_ms;
+    }
+    struct db_stmt *s = db_prepare(db, &entries);
+    for (int c = 0; c < 5; c++) db_bind_ints(s, c + 1, columns[c], n);
+    return push_take_many(pushes, n, s);
+}
+
+enum err push_tell(struct db *db, const struct push *p, int64_t server) { return push_tell_all(db, &p, 1, server); }
+
+enum err push_tell_all(struct db *db, const struct push *const *p, size_t n, int64_t server) {
     if (server == 0) return ERR_OK;
     struct tell tell;
     tell_init(&tell, db);
-    for (size_t i = 0; i < p->n; i++) {
-        const struct target *t = &p->targets[i];
-        if (t->home != server) tell_entry(&tell, t->home, t->did, t->cursor);
-        if (t->poll_home != server && t->poll_home != t->home) tell_entry(&tell, t->poll_home, t->did, t->cursor);
+    for (size_t k = 0; k < n; k++) {
+        for (size_t i = 0; i < p[k]->n; i++) {
+            const struct target *t = &p[k]->targets[i];
+            if (t->home != server) tell_entry(&tell, t->home, t->did, t->cursor);
+            if (t->poll_home != server && t->poll_home != t->home) tell_entry(&tell, t->poll_home, t->did, t->cursor);
+        }
     }
     return tell_end(&tell);
 }

@@ -30,10 +30,21 @@ void push_clear(struct push *p); // a unit's run begins with it
 enum err push_to(struct db *db, struct push *p, int64_t did, int64_t by_uid);
 // The same for every live device of a user, who is locked.
 enum err push_to_user(struct db *db, struct push *p, int64_t uid, int64_t by_uid);
+// The same for many at once, in their order; PostgreSQL only. The cursors come with one statement.
+#define PUSHES_MAX 512
+struct pushing {
+    struct push *push;
+    int64_t uid, by_uid;
+};
+enum err push_to_users(struct db *db, const struct pushing *p, size_t n);
+// What an entry of a mailbox is about is in its push; takes the rows of a statement that made entries for many: number
+// of the push from 1, did, cursor, home, poll_home.
+enum err push_take_many(struct push *const *p, size_t n, struct db_stmt *s);
 // Takes the rows of a statement that made entries: did, cursor, home, poll_home.
 enum err push_take(struct push *p, struct db_stmt *s);
 // The last of it in a unit: the other servers at which the devices are connected are told. `server`: ours.
 enum err push_tell(struct db *db, const struct push *p, int64_t server);
+enum err push_tell_all(struct db *db, const struct push *const *p, size_t n, int64_t server);
 // On the loop, after the commit: to the links and polls of the devices.
 void push_out(struct chat *c, const struct push *p);
 

@@ -6,6 +6,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "chat/entry.h"
+#include "chat/event.h"
 #include "chat/locks.h"
 #include "outbox/outbox.h"
 

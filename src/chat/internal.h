@@ -43,6 +43,7 @@ struct chat {
     struct login_limit *limits;
     struct passwords *passwords;
     struct ack_batch *acks;
+    struct gather *sends, *receipts, *queues;
     struct notified *notified;
     struct removals *removals;
     struct sweep *sweep;
@@ -72,6 +73,7 @@ struct op {
     struct chat *chat;
     void (*answer)(struct op *op, enum err err); // not called once chat_free was
     void (*release)(struct op *op);              // what the op owns; may be NULL
+    void (*over)(struct op *op);                 // told once, just before the answer, also after chat_free; may be NULL
     struct loop_post post;
     enum err early;
     bool held;
@@ -82,6 +84,7 @@ void *op_new(struct chat *c, size_t size, enum err (*run)(struct db *db, struct 
              void (*answer)(struct op *op, enum err err));
 void op_submit(struct op *op);
 void op_finish(struct op *op, enum err err); // answers soon, without the database; unit.error may be set already
+void op_end(struct op *op, enum err err);    // answers now: what was done with it in another's unit
 void op_hold(struct op *op);                 // inside answer: the op lives on, for op_submit, op_finish or op_drop
 void op_drop(struct op *op);                 // never to be answered
 // Its unit runs, and is answered, after those submitted before it under the same name.
@@ -130,11 +133,6 @@ enum err content_remove(struct db *db, int64_t mid, struct gone *g);
 enum err content_drop(struct db *db, int64_t mid, int64_t now, struct gone *g);
 // One reference less to a media content, and so much less of the user's quota.
 void gone_media(struct gone *g, const void *hash, int64_t uid, int64_t bytes);
-
-// An event for the bus, in the transaction of what it tells of: `fields` is the inside of a JSON object.
-enum err event_store(struct db *db, const struct chat *c, const struct id *event_id, const char *topic,
-                     const char *conversation_id, int64_t now, const char *fields, ...)
-    __attribute__((format(printf, 7, 8)));
 
 // Devices (devices.c). The user is locked (lock_user). Pending messages of the user go into the mailbox of a device
 // that has just become live; lock_messages_of_user was called.

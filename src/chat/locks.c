@@ -36,6 +36,33 @@ enum err lock_sender(struct db *db, const struct id *message_id) {
     return lock_by_id(db, &lock, message_id);
 }
 
+static enum err lock_by_ids(struct db *db, struct db_sql *lock, const struct db_bytes *message_ids, size_t n) {
+    struct db_stmt *s = db_prepare(db, lock);
+    db_bind_blobs(s, 1, message_ids, n);
+    return db_run_later(s);
+}
+
+enum err lock_all_recipients(struct db *db, const struct db_bytes *message_ids, size_t n) {
+    static struct db_sql lock = {
+        .text = "select 1",
+        .postgres =
+            "with users as materialized (select a.uid from account a where a.uid in (select x.uid from message m "
+            "join delivery x on x.mid = m.mid where m.message_id = any(?1)) order by a.uid for key share of a) "
+            "select m.mid from message m where m.message_id = any(?1) and (select count(*) from users) >= 0 "
+            "order by m.mid for update of m"};
+    return lock_by_ids(db, &lock, message_ids, n);
+}
+
+enum err lock_all_senders(struct db *db, const struct db_bytes *message_ids, size_t n) {
+    static struct db_sql lock = {
+        .text = "select 1",
+        .postgres = "with users as materialized (select a.uid from account a where a.uid in (select m.sender_uid "
+                    "from message m where m.message_id = any(?1)) order by a.uid for key share of a) "
+                    "select m.mid from message m where m.message_id = any(?1) and (select count(*) from users) >= 0 "
+                    "order by m.mid for update of m"};
+    return lock_by_ids(db, &lock, message_ids, n);
+}
+
 enum err lock_messages_of_user(struct db *db, int64_t uid) {
     static struct db_sql lock = {
         .text = "select m.mid from message m where m.mid in (select q.mid from device_delivery q where q.open = 1 "

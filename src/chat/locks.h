@@ -19,6 +19,9 @@ enum err lock_user(struct db *db, int64_t uid);
 enum err lock_recipients(struct db *db, const struct id *message_id);
 // The same with its sender.
 enum err lock_sender(struct db *db, const struct id *message_id);
+// Either for many messages at once; PostgreSQL only. Nobody waits for it: what follows in the unit does.
+enum err lock_all_recipients(struct db *db, const struct db_bytes *message_ids, size_t n);
+enum err lock_all_senders(struct db *db, const struct db_bytes *message_ids, size_t n);
 // Messages on which devices of the user, or he without any, have claims; those of one device.
 enum err lock_messages_of_user(struct db *db, int64_t uid);
 enum err lock_messages_of_device(struct db *db, int64_t did);

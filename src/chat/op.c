@@ -27,8 +27,11 @@ void op_drop(struct op *op) {
 
 // A unit whose commit got no answer may have been committed all the same: what it would have shown has to be looked
 // for.
-static void op_end(struct op *op, enum err err) {
+void op_end(struct op *op, enum err err) {
+    void (*over)(struct op * op) = op->over;
     op->held = false;
+    op->over = NULL;
+    if (over != NULL) over(op);
     if (err == ERR_UNAVAILABLE && !op->unit.read_only) homes_look(op->chat);
     if (!op->chat->closing) op->answer(op, err);
     if (!op->held) op_drop(op);

@@ -5,10 +5,11 @@
 //                └─ failed: noted, and given back to the bus; after the last attempt parked there
 //
 // A full disk, a busy database or one that is away is nobody's failed attempt: the event is held here and tried again.
+#include "chat/queueing.h"
+
 #include "base/crash.h"
 #include "base/log.h"
 #include "bus/bus.h"
-#include "chat/entry.h"
 #include "chat/locks.h"
 #include "outbox/outbox.h"
 
@@ -16,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP        "mailbox"
 #define ATTEMPTS_MAX 3
 #define PREFETCH     512
 #define HELD_MS      500
@@ -28,54 +28,33 @@ struct queueing {
     struct loop_timer timer;
 };
 
-struct target_user {
-    int64_t uid, did; // did 0: the user has no device
-};
-
-struct queue_op {
-    struct op op;
-    struct list_node node; // in `held`
-    uint64_t tag;
-    uint32_t attempt;
-    struct id message_id;
-    int64_t now, published_at;
-
-    bool unknown, fresh, deleted;
-    int64_t sender;
-    struct target_user *users;
-    size_t n, cap;
-    int64_t claims;
-    struct push push;
-    char reason[ERROR_TEXT_MAX];
-};
-
 // ---- the unit -------------------------------------------------------------------------------------------
 
-static enum err find_message(struct db *db, struct queue_op *op) {
-    static struct db_sql find = {
-        .text = "select m.mid, m.seq, m.kind, m.bytes, m.accepted_at, m.deleted_at is not null, m.sender_uid, "
-                "v.conversation_id, a.user_id from message m join conversation v on v.cid = m.cid "
-                "join account a on a.uid = m.sender_uid where m.message_id = ?1"};
-    enum err err = ERR_OK;
+void queueing_take(struct queue_op *op, struct db_stmt *s, int at) {
     struct entry *out = &op->push.entry;
-    struct db_stmt *s = db_prepare(db, &find);
-    db_bind_id(s, 1, &op->message_id);
-    if (!row(s, &err)) {
-        op->unknown = true;
-        return err;
-    }
-    out->mid = db_int(s, 0);
+    out->mid = db_int(s, at);
     out->e = (struct chat_entry){.type = ENTRY_MESSAGE,
                                  .message_id = op->message_id,
-                                 .seq = (uint64_t)db_int(s, 1),
-                                 .kind = (enum chat_kind)db_int(s, 2),
-                                 .bytes = (uint64_t)db_int(s, 3),
-                                 .at_ms = db_int(s, 4)};
-    op->deleted = db_int(s, 5) != 0;
-    op->sender = db_int(s, 6);
-    snprintf(out->conversation_id, sizeof out->conversation_id, "%s", db_text(s, 7, NULL));
-    snprintf(out->by_user_id, sizeof out->by_user_id, "%s", db_text(s, 8, NULL));
-    return ERR_OK;
+                                 .seq = (uint64_t)db_int(s, at + 1),
+                                 .kind = (enum chat_kind)db_int(s, at + 2),
+                                 .bytes = (uint64_t)db_int(s, at + 3),
+                                 .at_ms = db_int(s, at + 4)};
+    op->deleted = db_int(s, at + 5) != 0;
+    op->sender = db_int(s, at + 6);
+    snprintf(out->conversation_id, sizeof out->conversation_id, "%s", db_text(s, at + 7, NULL));
+    snprintf(out->by_user_id, sizeof out->by_user_id, "%s", db_text(s, at + 8, NULL));
+}
+
+static enum err find_message(struct db *db, struct queue_op *op) {
+    static struct db_sql find = {.text =
+                                     "select " QUEUEING_COLUMNS " from message m join conversation v on v.cid = m.cid "
+                                     "join account a on a.uid = m.sender_uid where m.message_id = ?1"};
+    enum err err = ERR_OK;
+    struct db_stmt *s = db_prepare(db, &find);
+    db_bind_id(s, 1, &op->message_id);
+    if (row(s, &err)) queueing_take(op, s, 0);
+    else op->unknown = true;
+    return err;
 }
 
 static void add_user(struct queue_op *op, int64_t uid, int64_t did) {
@@ -157,18 +136,22 @@ static enum err queue_all(struct db *db, struct queue_op *op) {
     return err == ERR_OK ? RUN(db, &update, op->push.entry.mid, op->claims, op->published_at) : err;
 }
 
+void queueing_clear(struct queue_op *op) {
+    op->n = 0;
+    op->claims = 0;
+    op->unknown = op->fresh = false;
+    push_clear(&op->push);
+}
+
 static enum err queue_run(struct db *db, struct db_unit *u) {
     struct queue_op *op = (struct queue_op *)u;
-    op->n = 0; // of an earlier attempt
-    op->claims = 0;
-    op->unknown = false;
-    push_clear(&op->push);
-    enum err err = inbox_accept(db, GROUP, &op->message_id, op->now, &op->fresh);
+    queueing_clear(op); // of an earlier attempt
+    enum err err = inbox_accept(db, QUEUEING_GROUP, &op->message_id, op->now, &op->fresh);
     if (err != ERR_OK || !op->fresh) return err;
     err = lock_recipients(db, &op->message_id);
     if (err == ERR_OK) err = find_message(db, op);
     if (err == ERR_OK && !op->unknown) err = queue_all(db, op);
-    if (err == ERR_OK) err = push_tell(db, &op->push, op->op.server);
+    if (err == ERR_OK) err = push_tell(db, &op->push, op->gathered.op.server);
     if (err == ERR_OK) crash_point("queue.before_commit");
     return err;
 }
@@ -197,17 +180,17 @@ static void note_answer(struct op *base, enum err err) {
 }
 
 static void queue_failed(struct queue_op *op, enum err err) {
-    struct queueing *q = op->op.chat->queueing;
-    op_hold(&op->op);
+    struct queueing *q = op->gathered.op.chat->queueing;
+    op_hold(&op->gathered.op);
     if (chat_transient(err)) {
         list_push_back(&q->held, &op->node);
         if (!loop_timer_active(&q->timer)) loop_timer_start(q->chat->loop, &q->timer, HELD_MS);
         return;
     }
-    snprintf(op->reason, sizeof op->reason, "%s", op_error(&op->op, err)->text);
-    op->op.unit.run = note_run;
-    op->op.answer = note_answer;
-    op_submit(&op->op);
+    snprintf(op->reason, sizeof op->reason, "%s", op_error(&op->gathered.op, err)->text);
+    op->gathered.op.unit.run = note_run;
+    op->gathered.op.answer = note_answer;
+    op_submit(&op->gathered.op);
 }
 
 static void queue_answer(struct op *base, enum err err) {
@@ -239,7 +222,8 @@ static void try_held(struct loop_timer *t) {
     struct list again;
     list_init(&again);
     while ((at = list_pop_front(&q->held)) != NULL) list_push_back(&again, at);
-    while ((at = list_pop_front(&again)) != NULL) op_submit(&LIST_ITEM(at, struct queue_op, node)->op);
+    while ((at = list_pop_front(&again)) != NULL)
+        gather_add(q->chat->queues, &LIST_ITEM(at, struct queue_op, node)->gathered);
 }
 
 // ---- from the bus ---------------------------------------------------------------------------------------
@@ -247,16 +231,17 @@ static void try_held(struct loop_timer *t) {
 static void deliver(void *arg, const struct bus_delivery *d) {
     struct chat *c = arg;
     struct queue_op *op = op_new(c, sizeof *op, queue_run, queue_answer);
-    op->op.release = queue_release;
-    op->op.unit.frees_space = true; // it was accepted: only its delivery makes room again
+    op->gathered.op.release = queue_release;
+    op->gathered.op.unit.frees_space = true; // it was accepted: only its delivery makes room again
     op->tag = d->tag;
     op->attempt = d->attempt;
     op->message_id = d->event.event_id; // accept.c: the event's id is the message's
+    op->gathered.id = &op->message_id;
     op->now = chat_now(c);
     op->published_at = d->published_at_ms > 0 ? d->published_at_ms : op->now;
     if (d->attempt <= 1) c->stats.published++;
-    if (d->event.key != NULL) op_order(&op->op, d->event.key, strlen(d->event.key));
-    op_submit(&op->op);
+    if (d->event.key != NULL) op_order(&op->gathered.op, d->event.key, strlen(d->event.key));
+    gather_add(c->queues, &op->gathered);
 }
 
 enum err queueing_start(struct chat *c, struct error *e) {
@@ -268,7 +253,7 @@ enum err queueing_start(struct chat *c, struct error *e) {
     // Not one event of a conversation at a time: the units run in the order in which they are submitted, share their
     // commits, and a retried message carries its seq.
     char group[CHAT_TOPIC], topic[CHAT_TOPIC];
-    snprintf(group, sizeof group, "%s" GROUP, c->o.bus_prefix);
+    snprintf(group, sizeof group, "%s" QUEUEING_GROUP, c->o.bus_prefix);
     snprintf(topic, sizeof topic, "%smessage_send", c->o.bus_prefix);
     struct bus_subscribe_options o = {
         .group = group, .pattern = topic, .prefetch = PREFETCH, .max_attempts = ATTEMPTS_MAX, .unordered = true};
@@ -282,6 +267,6 @@ void queueing_stop(struct chat *c) {
     loop_timer_stop(c->loop, &q->timer);
     if (q->subscription != NULL) bus_unsubscribe(q->subscription); // what is held goes back
     struct list_node *at;
-    while ((at = list_pop_front(&q->held)) != NULL) op_drop(&LIST_ITEM(at, struct queue_op, node)->op);
+    while ((at = list_pop_front(&q->held)) != NULL) op_drop(&LIST_ITEM(at, struct queue_op, node)->gathered.op);
     free(q);
 }

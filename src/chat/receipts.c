@@ -5,8 +5,10 @@
 // `read` for each recipient. Repeating changes nothing and succeeds, also when the content is long gone.
 //
 // What the sender sees enters his mailbox in this transaction (docs/decisions/0004).
+#include "chat/receipts.h"
+
 #include "base/crash.h"
-#include "chat/entry.h"
+#include "chat/event.h"
 #include "chat/locks.h"
 #include "chat/notified.h"
 #include "outbox/outbox.h"
@@ -14,31 +16,36 @@
 #include <stdio.h>
 #include <string.h>
 
-struct receipt {
-    struct op op;
-    struct chat_actor who;
-    struct id message_id, delivered_event, read_event;
-    bool read;
-    int64_t now, notified_at;
+void receipt_clear(struct receipt *op) {
+    op->received_now = op->read_now = op->deleted_now = op->told = false;
+    push_clear(&op->delivered_push);
+    push_clear(&op->read_push);
+    gone_clear(&op->gone);
+}
 
-    int64_t mid, sender, open, claims;
-    bool deleted, had, had_read, expired;
-    bool claimed, unknown; // of this device: it has a claim, it has no row at all
-    uint64_t seq;
-    char conversation_id[NAME_MAX_LENGTH + 1];
+void receipt_take(struct receipt *op, struct db_stmt *s, int at) {
+    op->mid = db_int(s, at);
+    op->sender = db_int(s, at + 1);
+    op->open = db_int(s, at + 2);
+    op->claims = db_int(s, at + 3);
+    op->deleted = db_int(s, at + 4) != 0;
+    op->seq = (uint64_t)db_int(s, at + 5);
+    snprintf(op->conversation_id, sizeof op->conversation_id, "%s", db_text(s, at + 6, NULL));
+    op->had = db_int(s, at + 7) != 0;
+    op->had_read = db_int(s, at + 8) != 0;
+    op->expired = db_int(s, at + 9) != 0;
+    op->claimed = db_int(s, at + 10) != 0;
+    op->unknown = db_int(s, at + 11) != 0;
+    op->media = db_int(s, at + 12) != 0;
+}
 
-    bool received_now, read_now, deleted_now, told;
-    struct push delivered_push, read_push;
-    struct gone gone;
-    chat_done_fn *done;
-    void *arg;
-};
+enum err receipt_unknown(struct receipt *op) {
+    return error_set(&op->gathered.op.unit.error, ERR_NOT_FOUND, "no such message");
+}
 
 static enum err find(struct db *db, struct receipt *op) {
     static struct db_sql sql = {
-        .text = "select m.mid, m.sender_uid, m.open, m.claims, m.deleted_at is not null, m.seq, v.conversation_id, "
-                "x.received_at is not null, x.read_at is not null, x.expired_at is not null, q.open, q.mid is null "
-                "from message m "
+        .text = "select " RECEIPT_COLUMNS " from message m "
                 "join delivery x on x.mid = m.mid and x.uid = ?2 join conversation v on v.cid = m.cid "
                 "left join device_delivery q on q.mid = m.mid and q.did = ?3 where m.message_id = ?1"};
     enum err err = ERR_OK;
@@ -46,19 +53,8 @@ static enum err find(struct db *db, struct receipt *op) {
     db_bind_id(s, 1, &op->message_id);
     db_bind_int(s, 2, op->who.uid);
     db_bind_int(s, 3, op->who.did);
-    if (!row(s, &err)) return err != ERR_OK ? err : error_set(db_error(db), ERR_NOT_FOUND, "no such message");
-    op->mid = db_int(s, 0);
-    op->sender = db_int(s, 1);
-    op->open = db_int(s, 2);
-    op->claims = db_int(s, 3);
-    op->deleted = db_int(s, 4) != 0;
-    op->seq = (uint64_t)db_int(s, 5);
-    snprintf(op->conversation_id, sizeof op->conversation_id, "%s", db_text(s, 6, NULL));
-    op->had = db_int(s, 7) != 0;
-    op->had_read = db_int(s, 8) != 0;
-    op->expired = db_int(s, 9) != 0;
-    op->claimed = db_int(s, 10) != 0;
-    op->unknown = db_int(s, 11) != 0;
+    if (!row(s, &err)) return err != ERR_OK ? err : receipt_unknown(op);
+    receipt_take(op, s, 0);
     return ERR_OK;
 }
 
@@ -79,7 +75,9 @@ static enum err device_has_it(struct db *db, struct receipt *op) {
     return db_run(s);
 }
 
-static void push_fill(struct receipt *op, struct push *p, enum chat_entry_type type) {
+void receipt_tell(struct receipt *op, enum chat_entry_type type, struct events *events) {
+    bool read = type == ENTRY_READ;
+    struct push *p = read ? &op->read_push : &op->delivered_push;
     p->entry.mid = op->mid;
     p->entry.e.type = type;
     p->entry.e.message_id = op->message_id;
@@ -87,21 +85,23 @@ static void push_fill(struct receipt *op, struct push *p, enum chat_entry_type t
     p->entry.e.at_ms = op->now;
     memcpy(p->entry.conversation_id, op->conversation_id, sizeof op->conversation_id);
     memcpy(p->entry.by_user_id, op->who.user_id, sizeof op->who.user_id);
+    op->told = true;
+    char id[ID_TEXT];
+    id_format(&op->message_id, id);
+    events_add(events, op->gathered.op.chat, read ? &op->read_event : &op->delivered_event,
+               read ? "message_read" : "message_delivered", op->conversation_id,
+               "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"by_user_id\":\"%s\",\"at\":%lld", id,
+               op->conversation_id, (unsigned long long)op->seq, op->who.user_id, (long long)op->now);
 }
 
 // The sender's mailboxes and the event.
-static enum err tell(struct db *db, struct receipt *op, enum chat_entry_type type, struct push *p,
-                     const struct id *event_id, const char *topic) {
-    push_fill(op, p, type);
-    op->told = true;
-    enum err err = push_to_user(db, p, op->sender, op->who.uid);
-    if (err != ERR_OK) return err;
-    char id[ID_TEXT];
-    id_format(&op->message_id, id);
-    return event_store(
-        db, op->op.chat, event_id, topic, op->conversation_id, op->now,
-        "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"by_user_id\":\"%s\",\"at\":%lld", id,
-        op->conversation_id, (unsigned long long)op->seq, op->who.user_id, (long long)op->now);
+static enum err tell(struct db *db, struct receipt *op, enum chat_entry_type type) {
+    struct events events = {0};
+    receipt_tell(op, type, &events);
+    enum err err = push_to_user(db, type == ENTRY_READ ? &op->read_push : &op->delivered_push, op->sender, op->who.uid);
+    if (err == ERR_OK) return events_store(db, &events, op->now);
+    events_free(&events);
+    return err;
 }
 
 static enum err user_has_it(struct db *db, struct receipt *op) {
@@ -110,7 +110,7 @@ static enum err user_has_it(struct db *db, struct receipt *op) {
     op->open--;
     enum err err = RUN(db, &update, op->mid, op->who.uid, op->now);
     if (err != ERR_OK || op->open > 0) return err;
-    return tell(db, op, ENTRY_DELIVERED, &op->delivered_push, &op->delivered_event, "message_delivered");
+    return tell(db, op, ENTRY_DELIVERED);
 }
 
 static enum err settle(struct db *db, struct receipt *op) {
@@ -145,22 +145,19 @@ static enum err mark_read(struct db *db, struct receipt *op) {
     static struct db_sql update = {.text = "update delivery set read_at = ?3 where mid = ?1 and uid = ?2"};
     op->read_now = true;
     enum err err = RUN(db, &update, op->mid, op->who.uid, op->now);
-    return err == ERR_OK ? tell(db, op, ENTRY_READ, &op->read_push, &op->read_event, "message_read") : err;
+    return err == ERR_OK ? tell(db, op, ENTRY_READ) : err;
 }
 
 static enum err receipt_run(struct db *db, struct db_unit *u) {
     struct receipt *op = (struct receipt *)u;
-    op->received_now = op->read_now = op->deleted_now = op->told = false; // of an earlier attempt
-    push_clear(&op->delivered_push);
-    push_clear(&op->read_push);
-    gone_clear(&op->gone);
+    receipt_clear(op); // of an earlier attempt
     enum err err = lock_sender(db, &op->message_id);
     if (err == ERR_OK) err = find(db, op);
     if (err == ERR_OK) err = receive(db, op);
     if (err == ERR_OK && op->read && !op->had_read && !op->expired) err = mark_read(db, op);
     if (err == ERR_OK) err = gone_settle(db, &op->gone);
-    if (err == ERR_OK) err = push_tell(db, &op->delivered_push, op->op.server);
-    if (err == ERR_OK) err = push_tell(db, &op->read_push, op->op.server);
+    if (err == ERR_OK) err = push_tell(db, &op->delivered_push, op->gathered.op.server);
+    if (err == ERR_OK) err = push_tell(db, &op->read_push, op->gathered.op.server);
     if (err == ERR_OK && op->received_now) crash_point("received.before_commit");
     if (err == ERR_OK && op->read_now) crash_point("read.before_commit");
     return err;
@@ -203,10 +200,11 @@ static void receipt_release(struct op *base) {
 static void receipt(struct chat *c, const struct chat_actor *who, const struct id *message_id, bool read,
                     chat_done_fn *done, void *arg) {
     struct receipt *op = op_new(c, sizeof *op, receipt_run, receipt_answer);
-    op->op.unit.frees_space = true;
-    op->op.release = receipt_release;
+    op->gathered.op.unit.frees_space = true;
+    op->gathered.op.release = receipt_release;
     op->who = *who;
     op->message_id = *message_id;
+    op->gathered.id = &op->message_id;
     op->delivered_event = id_new(c->io);
     if (read) op->read_event = id_new(c->io);
     op->read = read;
@@ -214,8 +212,8 @@ static void receipt(struct chat *c, const struct chat_actor *who, const struct i
     op->notified_at = notified_take(c, who->did, message_id);
     op->done = done;
     op->arg = arg;
-    op_order(&op->op, message_id, sizeof *message_id);
-    op_submit(&op->op);
+    op_order(&op->gathered.op, message_id, sizeof *message_id);
+    gather_add(c->receipts, &op->gathered);
 }
 
 void chat_received(struct chat *c, const struct chat_actor *who, const struct id *message_id, chat_done_fn *done,

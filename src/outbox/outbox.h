@@ -61,6 +61,8 @@ void outbox_free(struct outbox *o);
 
 // In a unit: store the event. The same event_id twice is ERR_CONFLICT.
 enum err outbox_store(struct db *db, const struct bus_event *event, int64_t now_ms);
+// Many without headers, in their order, by one statement whose outcome is the unit's. PostgreSQL only.
+enum err outbox_store_all(struct db *db, const struct bus_event *events, size_t n);
 // On the loop, from the unit's done(): there is something to publish. Cheap.
 void outbox_wake(struct outbox *o);
 bool outbox_idle(const struct outbox *o); // nothing known to be unpublished
@@ -111,6 +113,9 @@ enum err outbox_parked_drop(struct db *db, const struct outbox_parked_choice *ch
 
 // Inbox: true in *fresh the first time `consumer` sees the event, in the same transaction as its effect.
 enum err inbox_accept(struct db *db, const char *consumer, const struct id *event_id, int64_t now_ms, bool *fresh);
+// The same for many, each another one, by one statement: fresh[n]. PostgreSQL only.
+enum err inbox_accept_all(struct db *db, const char *consumer, const struct id *const *event_ids, size_t n,
+                          int64_t now_ms, bool *fresh);
 enum err inbox_forget(struct db *db, int64_t before_ms, uint32_t limit, uint64_t *removed); // after 7 days
 
 #endif

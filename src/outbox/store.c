@@ -1,6 +1,8 @@
 // Putting an event into the outbox, in the transaction of the change it tells of.
 #include "outbox/outbox.h"
 
+#include "base/assert.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,15 @@ static struct db_sql insert_sql = {
     .postgres =
         "insert into barid.outbox (event_id, topic, key, payload, headers) values (encode(?1::bytea, 'hex')::uuid, "
         "?2::text, nullif(?3::text, ''), ?4::bytea, ?5::text::jsonb)",
+};
+
+// In the order of the array: an identity column counts the rows as they are sorted.
+static struct db_sql insert_all_sql = {
+    .text = "select 1 where 0",
+    .postgres = "insert into barid.outbox (event_id, topic, key, payload) "
+                "select encode(e.id, 'hex')::uuid, e.topic, nullif(e.key, ''), e.payload "
+                "from unnest(?1::bytea[], ?2::text[], ?3::text[], ?4::bytea[]) with ordinality "
+                "e (id, topic, key, payload, n) order by e.n",
 };
 
 static char *headers_text(const struct bus_event *event) {
@@ -43,5 +54,28 @@ enum err outbox_store(struct db *db, const struct bus_event *event, int64_t now_
     else db_bind_int(s, 5, now_ms);
     enum err err = db_run(s);
     free(headers);
+    return err;
+}
+
+enum err outbox_store_all(struct db *db, const struct bus_event *events, size_t n) {
+    ASSERT(db_kind(db) == DATABASE_POSTGRES);
+    struct db_bytes *bytes = malloc(2 * n * sizeof *bytes);
+    const char **texts = malloc(2 * n * sizeof *texts);
+    if (!bytes || !texts) die("no memory for events");
+    for (size_t i = 0; i < n; i++) {
+        ASSERT(!events[i].header_count);
+        bytes[i] = (struct db_bytes){events[i].event_id.b, sizeof events[i].event_id.b};
+        bytes[n + i] = (struct db_bytes){events[i].payload_length ? events[i].payload : "", events[i].payload_length};
+        texts[i] = events[i].topic;
+        texts[n + i] = events[i].key ? events[i].key : "";
+    }
+    struct db_stmt *s = db_prepare(db, &insert_all_sql);
+    db_bind_blobs(s, 1, bytes, n);
+    db_bind_texts(s, 2, texts, n);
+    db_bind_texts(s, 3, texts + n, n);
+    db_bind_blobs(s, 4, bytes + n, n);
+    enum err err = db_run_later(s);
+    free(bytes);
+    free(texts);
     return err;
 }

@@ -1,0 +1,125 @@
+// Many messages enter the mailboxes in one transaction (gather.h), as queueing.c draws it for one. By itself goes a
+// message whose content has gone already.
+#include "chat/queueing.h"
+
+#include "base/crash.h"
+#include "chat/locks.h"
+#include "outbox/outbox.h"
+
+#include <stdlib.h>
+
+static enum err lock(struct db *db, struct gathered **ops, size_t n) {
+    struct db_bytes ids[GATHER_BATCH];
+    for (size_t i = 0; i < n; i++) ids[i] = (struct db_bytes){ops[i]->id->b, sizeof ops[i]->id->b};
+    return lock_all_recipients(db, ids, n);
+}
+
+static enum err find(struct db *db, struct gathered **ops, size_t n) {
+    static struct db_sql sql = {
+        .text = "select 1 where 0",
+        .postgres = "select i.n, " QUEUEING_COLUMNS " from unnest(?1::bytea[]) with ordinality i (message_id, n) "
+                    "join message m on m.message_id = i.message_id join conversation v on v.cid = m.cid "
+                    "join account a on a.uid = m.sender_uid"};
+    struct db_bytes ids[GATHER_BATCH];
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = (struct db_bytes){ops[i]->id->b, sizeof ops[i]->id->b};
+        ((struct queue_op *)ops[i])->unknown = true;
+    }
+    enum err err = ERR_OK;
+    struct db_stmt *s = db_prepare(db, &sql);
+    db_bind_blobs(s, 1, ids, n);
+    while (row(s, &err)) {
+        struct queue_op *op = (struct queue_op *)ops[db_int(s, 0) - 1];
+        queueing_take(op, s, 1);
+        op->unknown = false;
+        op->gathered.alone = op->deleted;
+    }
+    return err;
+}
+
+// Each that is not left out is taken in; those that were not there before are fresh.
+static enum err take_in(struct db *db, struct gathered **ops, size_t n) {
+    const struct id *ids[GATHER_BATCH];
+    bool fresh[GATHER_BATCH];
+    size_t taken = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!ops[i]->alone) ids[taken++] = ops[i]->id;
+    if (taken == 0) return ERR_OK;
+    enum err err = inbox_accept_all(db, QUEUEING_GROUP, ids, taken, ((struct queue_op *)ops[0])->now, fresh);
+    taken = 0;
+    for (size_t i = 0; i < n && err == ERR_OK; i++)
+        if (!ops[i]->alone) ((struct queue_op *)ops[i])->fresh = fresh[taken++];
+    return err;
+}
+
+// The devices locked in their order, an entry and a claim for each that has no row yet; a row for each user without
+// any.
+static enum err queue(struct db *db, struct queue_op **ops, size_t n) {
+    static struct db_sql sql = {
+        .text = "select 1 where 0",
+        .postgres =
+            "with e as materialized (select * from unnest(?1::bigint[], ?2::bigint[], ?3::bigint[], ?4::bigint[]) "
+            "with ordinality e (mid, by_uid, at, published, n)), "
+            "x as materialized (select e.*, y.uid from e join delivery y on y.mid = e.mid where y.expired_at is null), "
+            "t as materialized (select d.did, d.uid, d.last_cursor, d.home, d.poll_home from device d "
+            "where d.uid in (select uid from x) and d.token_hash is not null order by d.did for no key update of d), "
+            "p as materialized (select x.n, x.mid, x.by_uid, x.at, t.did, t.home, t.poll_home, "
+            "t.last_cursor + row_number() over (partition by t.did order by x.n) as cursor "
+            "from x join t on t.uid = x.uid where not exists "
+            "(select 1 from device_delivery q where q.mid = x.mid and q.did = t.did)), "
+            "a as (update device d set last_cursor = y.cursor from (select did, max(cursor) as cursor from p "
+            "group by did) y where d.did = y.did), "
+            "b as (insert into mailbox (did, cursor, type, mid, by_uid, at) "
+            "select did, cursor, 0, mid, by_uid, at from p), "
+            "c as (insert into device_delivery (mid, did, queued_at, open) select mid, did, ?5, 1 from p), "
+            "u as (insert into device_delivery (mid, did, open) select x.mid, -x.uid, 1 from x where not exists "
+            "(select 1 from device d where d.uid = x.uid and d.token_hash is not null) "
+            "on conflict (mid, did) do nothing returning mid), "
+            "m as (update message m set claims = m.claims + (select count(*) from p where p.mid = m.mid) "
+            "+ (select count(*) from u where u.mid = m.mid), published_at = coalesce(m.published_at, e.published) "
+            "from e where m.mid = e.mid) "
+            "select n, did, cursor, home, poll_home from p order by n, did"};
+    int64_t mids[GATHER_BATCH], senders[GATHER_BATCH], ats[GATHER_BATCH], published[GATHER_BATCH];
+    struct push *pushes[GATHER_BATCH];
+    for (size_t i = 0; i < n; i++) {
+        const struct entry *entry = &ops[i]->push.entry;
+        pushes[i] = &ops[i]->push;
+        mids[i] = entry->mid;
+        senders[i] = ops[i]->sender;
+        ats[i] = entry->e.at_ms;
+        published[i] = ops[i]->published_at;
+    }
+    struct db_stmt *s = db_prepare(db, &sql);
+    db_bind_ints(s, 1, mids, n);
+    db_bind_ints(s, 2, senders, n);
+    db_bind_ints(s, 3, ats, n);
+    db_bind_ints(s, 4, published, n);
+    db_bind_int(s, 5, ops[0]->now);
+    return push_take_many(pushes, n, s);
+}
+
+static enum err queue_fresh(struct db *db, struct gathered **ops, size_t n) {
+    struct queue_op *fresh[GATHER_BATCH];
+    const struct push *pushes[GATHER_BATCH];
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct queue_op *op = (struct queue_op *)ops[i];
+        if (!op->fresh || op->unknown) continue;
+        pushes[count] = &op->push;
+        fresh[count++] = op;
+    }
+    if (count == 0) return ERR_OK;
+    enum err err = queue(db, fresh, count);
+    return err == ERR_OK ? push_tell_all(db, pushes, count, ops[0]->op.server) : err;
+}
+
+enum err queues_run(struct db *db, struct gathered **ops, size_t n) {
+    for (size_t i = 0; i < n; i++) queueing_clear((struct queue_op *)ops[i]);
+    enum err err = gather_settings(db);
+    if (err == ERR_OK) err = lock(db, ops, n);
+    if (err == ERR_OK) err = find(db, ops, n);
+    if (err == ERR_OK) err = take_in(db, ops, n);
+    if (err == ERR_OK) err = queue_fresh(db, ops, n);
+    for (size_t i = 0; i < n && err == ERR_OK; i++) crash_point("queue.before_commit");
+    return err;
+}
