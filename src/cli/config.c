@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_MAX (1 << 20)
+#define FILE_MAX      (1 << 20)
+#define VARIABLE_TEXT 64
 
 static size_t find(const struct config *c, const char *name, size_t n) {
     size_t i = 0;
@@ -17,7 +18,22 @@ static size_t find(const struct config *c, const char *name, size_t n) {
 
 static bool known(const struct config *c, size_t i) { return c->settings[i].name != NULL; }
 
+// "BARID_LOW_WATER"
+static void variable_of(const struct setting *setting, char name[static VARIABLE_TEXT]) {
+    size_t at = (size_t)snprintf(name, VARIABLE_TEXT, "BARID_");
+    for (const char *s = setting->name; *s != '\0' && at + 1 < VARIABLE_TEXT; s++)
+        name[at++] = *s == '-' ? '_' : (char)toupper((unsigned char)*s);
+    name[at] = '\0';
+}
+
 // ---- help -----------------------------------------------------------------------------------------------
+
+// One with two words shows best what becomes of them.
+static const struct setting *example_of(const struct config *c) {
+    for (const struct setting *s = c->settings; s->name != NULL; s++)
+        if (s->help != NULL && strchr(s->name, '-') != NULL) return s;
+    return c->settings;
+}
 
 static void print_help(const struct config *c, const char *about) {
     printf("Usage: barid %s [options]\n\n%s\n\n", c->command, about);
@@ -26,13 +42,17 @@ static void print_help(const struct config *c, const char *about) {
         if (s->help == NULL) continue;
         snprintf(left, sizeof left, "--%s%s%s", s->name, s->argument ? " " : "", s->argument ? s->argument : "");
         printf("  %-28s%s", left, s->help);
-        if (s->standard != NULL) printf(" (default %s)", s->standard);
+        if (s->standard != NULL && *s->standard) printf(" (default %s)", s->standard);
         putchar('\n');
     }
     printf("  %-28s%s\n  %-28s%s\n", "--config FILE", "settings as `name = value` lines, below [section] or before any",
            "--help", "this");
-    puts("\nEach option is also an environment variable: --low-water is BARID_LOW_WATER. Flags win over the\n"
-         "environment, the environment over the file.");
+    const struct setting *example = example_of(c);
+    char name[VARIABLE_TEXT];
+    variable_of(example, name);
+    printf("\nEach option is also an environment variable: --%s is %s. Flags win over the\n"
+           "environment, the environment over the file.\n",
+           example->name, name);
 }
 
 // ---- flags ----------------------------------------------------------------------------------------------
@@ -77,11 +97,8 @@ static enum config_read read_flags(struct config *c, const char *about, const ch
 
 static void read_environment(struct config *c) {
     for (size_t i = 0; known(c, i); i++) {
-        char name[64] = "BARID_";
-        size_t at = strlen(name);
-        for (const char *s = c->settings[i].name; *s != '\0' && at + 1 < sizeof name; s++)
-            name[at++] = *s == '-' ? '_' : (char)toupper((unsigned char)*s);
-        name[at] = '\0';
+        char name[VARIABLE_TEXT];
+        variable_of(&c->settings[i], name);
         if (c->values[i] == NULL) c->values[i] = getenv(name);
     }
 }

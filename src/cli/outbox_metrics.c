@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *notices_word(enum database_notices notices) {
     switch (notices) {
@@ -53,4 +54,11 @@ void url_shown(const char *url, char *out, size_t size) {
     else snprintf(out, size, "%s", url);
     char *secret = strstr(out, "password=");
     if (secret) snprintf(secret, size - (size_t)(secret - out), "password=***");
+}
+
+void process_name(const char *given, char *out, size_t size) {
+    char host[40] = "";
+    gethostname(host, sizeof host - 1);
+    if (given) snprintf(out, size, "%s", given);
+    else snprintf(out, size, "%s:%d", host, (int)getpid());
 }

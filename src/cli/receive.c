@@ -20,6 +20,7 @@
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/metrics_door.h"
+#include "cli/outbox_metrics.h"
 #include "database/database.h"
 #include "inbox/handler.h"
 #include "inbox/intake.h"
@@ -53,6 +54,7 @@ static const struct setting settings[] = {
     {"prefetch", "N", "4096", "events taken from the broker and not stored yet, at most"},
     {"remember", "TIME", "7d", "for how long an event is known as received"},
     {"metrics", "ADDR:PORT", "off", "GET /metrics, /healthz, /readyz; port 0 picks a free one"},
+    {"name", "NAME", NULL, "what others see it as; otherwise the machine and the process"},
     {"log-level", "LEVEL", "info", "debug, info, warn or error"},
     {"lease-ms", "MS", "0", NULL},
     {"safety-check-ms", "MS", "0", NULL},
@@ -66,7 +68,7 @@ struct receive {
     uint64_t attempts, concurrency, handler_timeout_ms, prefetch, remember_ms, lease_ms, safety_check_ms,
         forget_every_ms;
     enum outbox_on_failure on_failure;
-    char address[64];
+    char name[64], address[64];
     uint16_t port;
     bool with_metrics;
 
@@ -126,6 +128,7 @@ static bool read_settings(struct receive *r) {
     if (log_level_parse(config_text(c, "log-level"), &level) != 0)
         return complain("--log-level is one of debug, info, warn, error");
     log_set_level(level);
+    process_name(config_text(c, "name"), r->name, sizeof r->name);
     r->with_metrics = strcmp(config_text(c, "metrics"), "off") != 0;
     if (r->with_metrics && !config_address(c, "metrics", r->address, sizeof r->address, &r->port)) return false;
     bool ok =
@@ -253,7 +256,7 @@ static enum err start_queue(struct receive *r, struct error *e) {
                                .on_failure = r->on_failure,
                                .safety_check_ms = (uint32_t)r->safety_check_ms,
                                .lease_ms = (uint32_t)r->lease_ms,
-                               .name = "receive"};
+                               .name = r->name};
     return outbox_new(&r->queue, &o, e);
 }
 

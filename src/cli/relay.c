@@ -27,7 +27,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <uv.h>
 
 #define DRAIN_MS 15000
@@ -91,10 +90,7 @@ static bool read_words(struct relay *r) {
     if (log_level_parse(config_text(c, "log-level"), &level) != 0)
         return wrong("--log-level is one of debug, info, warn, error");
     log_set_level(level);
-    char host[40] = "";
-    gethostname(host, sizeof host - 1);
-    if (name) snprintf(r->name, sizeof r->name, "%s", name);
-    else snprintf(r->name, sizeof r->name, "%s:%d", host, (int)getpid());
+    process_name(name, r->name, sizeof r->name);
     return true;
 }
 

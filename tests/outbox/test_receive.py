@@ -428,6 +428,14 @@ def test_connections_to_the_database_break(shop, kafka, topic, publisher):
 
 # ---- the rest
 
+def test_status_tells_receivers_apart(shop, kafka, topic):
+    with receive(shop, kafka, topic) as one, receive(shop, kafka, topic, "--name", "the other") as two:
+        eventually(lambda: one.metrics()["barid_receive_leases"] == two.metrics()["barid_receive_leases"] == 32, 20, "both sharing")
+        said = json.loads(subprocess.run([binary(), "status", "--database", shop, "--json"], check=True, capture_output=True).stdout)
+        [members] = [queue["members"] for queue in said["queues"] if queue["queue"] == "inbox:receive_invoices"]
+        assert {member["name"] for member in members} == {f"{socket.gethostname()}:{one.process.pid}", "the other"}
+
+
 def test_ids_are_forgotten_in_time_but_not_of_parked_events(shop, kafka, topic, publisher):
     publisher.send("k", 20).send("bad", fails=1000000, owe=False).flush()
     publisher.owed["bad"] = []
