@@ -8,47 +8,28 @@ Kafka Connect comes with the Kafka of the tests, the connector from Maven Centra
 (DEBEZIUM_JARS names another folder). The heap and the collector are those of Connect's own scripts. `tuned`: what its
 documentation offers for speed, since with the standard poll.interval.ms of 500 ms it naps between changes.
 """
-import fcntl
 import os
-import re
 import shutil
 import subprocess
 import tempfile
 import time
 import urllib.parse
 
+from support import maven
 from support.kafka import jars as kafka_jars
 from support.ports import free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 POM = os.path.join(HERE, "debezium-pom.xml")
 START_SECONDS = 90
-FETCH_SECONDS = 900
 JAVA = ["-Xms256m", "-Xmx2g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"]
 TUNED = {"poll.interval.ms": "2", "max.batch.size": "8192", "max.queue.size": "32768"}
 TUNED_PRODUCER = {"producer.linger.ms": "0", "producer.batch.size": "131072", "producer.compression.type": "none"}
 
 
-def version():
-    with open(POM, encoding="utf-8") as f:
-        return re.search(r"debezium-connector-postgres</artifactId>\s*<version>([^<]+)", f.read()).group(1)
-
-
 def jars():
     """The folder with the connector's jars, fetched when they are not there yet."""
-    given = os.environ.get("DEBEZIUM_JARS")
-    if given:
-        return given
-    home = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "barid")
-    folder = os.path.join(home, f"debezium-{version()}")
-    os.makedirs(home, exist_ok=True)
-    with open(os.path.join(home, "debezium.lock"), "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not os.path.isdir(folder):
-            subprocess.run(["mvn", "-q", "-B", "-f", POM, "dependency:copy-dependencies", "-DincludeScope=runtime",
-                            f"-DoutputDirectory={folder}.part"], stdin=subprocess.DEVNULL, timeout=FETCH_SECONDS, check=True)
-            os.rename(f"{folder}.part", folder)
-    return folder
+    return maven.jars("debezium", POM, "debezium-connector-postgres")
 
 
 class Debezium:

@@ -5,15 +5,10 @@
         source.store(key="k1", count=10)           # one transaction
         eventually(lambda: source.waiting() == 0)
 
-A process says `ready` on its standard output, and where its metrics are. Nothing here sleeps for a fixed time.
+A process (support/process.py) says where its metrics are before it says `ready`.
 """
 import collections
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import tempfile
 import threading
 import uuid
 
@@ -22,81 +17,23 @@ import requests
 
 from confluent_kafka import Consumer
 
-from support.server import binary, eventually
-
-READY_SECONDS = 30
-STOP_SECONDS = 20
+from support.process import Process, eventually
 
 
-class Process:
-    """One `barid COMMAND …` that says `ready`. Its log outlives it, for the message of a failing test."""
+class Courier(Process):
+    """A relay or a receiver, with its metrics."""
 
     def __init__(self, command, args, env=None):
-        self.command, self.args, self.env = command, list(args), dict(env or {})
-        self.process = None
+        super().__init__(command, env)
+        self.args = list(args)
         self.metrics_url = None
-        self.log_path = tempfile.mkstemp(prefix=f"barid-{command}-", suffix=".log")[1]
 
-    def __enter__(self):
-        return self.start()
+    def command_line(self):
+        return [*super().command_line(), "--metrics", "127.0.0.1:0", *self.args]
 
-    def __exit__(self, kind, error, trace):
-        if kind is not None:
-            print(f"--- log of barid {self.command}, last lines ---\n{self.log()[-4000:]}")
-        self.close()
-
-    def log(self):
-        with open(self.log_path, encoding="utf-8", errors="replace") as f:
-            return f.read()
-
-    def start(self, env=None, wait=True):
-        """`env` is for this start only (a crash point, say)."""
-        assert not self.running(), "it is running"
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                [binary(), self.command, "--metrics", "127.0.0.1:0"] + self.args, stdout=subprocess.PIPE, stderr=log,
-                stdin=subprocess.DEVNULL, env={**os.environ, **self.env, **(env or {})})
-        if wait:
-            self._wait_ready()
-        return self
-
-    def _wait_ready(self):
-        timer = threading.Timer(READY_SECONDS, self.process.kill)
-        timer.start()
-        try:
-            for raw in self.process.stdout:
-                line = raw.decode().strip()
-                if line.startswith("metrics "):
-                    self.metrics_url = line.split()[1]
-                if line == "ready":
-                    return
-        finally:
-            timer.cancel()
-        raise AssertionError(f"barid {self.command} ended with {self.process.wait()} before it was ready:\n"
-                             f"{self.log()[-3000:]}")
-
-    def running(self):
-        return self.process is not None and self.process.poll() is None
-
-    def wait_exit(self, seconds=STOP_SECONDS):
-        code = self.process.wait(seconds)
-        self.process.stdout.close()
-        return code
-
-    def stop(self):
-        """SIGTERM; its exit status after the drain."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.wait_exit()
-
-    def kill9(self):
-        self.process.kill()
-        return self.wait_exit()
-
-    def freeze(self):
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self):
-        self.process.send_signal(signal.SIGCONT)
+    def on_line(self, line):
+        if line.startswith("metrics "):
+            self.metrics_url = line.split()[1]
 
     def metrics(self):
         """{name: value}; the values of a name with labels are added up."""
@@ -112,21 +49,13 @@ class Process:
         answer = requests.get(self.metrics_url.replace("/metrics", path), timeout=10)
         return answer.status_code, answer.text
 
-    def close(self):
-        if self.running():
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-            self.wait_exit()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.log_path)
 
-
-class Relay(Process):
+class Relay(Courier):
     def __init__(self, database, to, *args, env=None):
         super().__init__("relay", ["--database", database, "--to", to, *args], env)
 
 
-class Receive(Process):
+class Receive(Courier):
     def __init__(self, database, source, consumer, topic, handler, *args, env=None):
         super().__init__("receive", ["--database", database, "--from", source, "--consumer", consumer, "--topic", topic,
                                      "--handler", handler, *args], env)

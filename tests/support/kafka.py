@@ -13,14 +13,13 @@ The jars are kept in ${XDG_CACHE_HOME:-~/.cache}/barid/kafka-VERSION; KAFKA_JARS
 not made by themselves (auto.create.topics.enable=false), as on brokers that are looked after.
 """
 import os
-import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 
-from support.maven import Missing, kept, maven
+from support import maven
 from support.ports import free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -46,24 +45,15 @@ SETTINGS = {
 }
 
 
-class KafkaMissing(Missing):
+class KafkaMissing(maven.Missing):
     """There is no Kafka here, and why."""
-
-
-def version():
-    with open(POM, encoding="utf-8") as f:
-        return re.search(r"kafka-tools</artifactId>\s*<version>([^<]+)", f.read()).group(1)
 
 
 def jars():
     """The folder with Kafka's jars, fetched when they are not there yet."""
-    return os.environ.get("KAFKA_JARS") or kept(f"kafka-{version()}", fetch)
-
-
-def fetch(folder):
     try:
-        maven("Kafka", "-f", POM, "dependency:copy-dependencies", f"-DoutputDirectory={folder}")
-    except Missing as e:
+        return maven.jars("kafka", POM, "kafka-tools")
+    except maven.Missing as e:
         raise KafkaMissing(str(e)) from None
 
 

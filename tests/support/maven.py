@@ -2,9 +2,11 @@
 
     folder = kept("kafka-4.1.2", fetch)      # fetch(part) fills the folder `part`; raises Missing when it cannot be had
     maven("dependency:copy", …)              # Maven, quietly
+    folder = jars("kafka", POM, "kafka-tools")   # the jars a pom asks for, under the version of the artifact
 """
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 
@@ -38,3 +40,13 @@ def maven(what, *args):
                          timeout=FETCH_SECONDS, check=False)
     if got.returncode != 0:
         raise Missing(f"{what} cannot be fetched: {(got.stdout + got.stderr).strip()[:500]}")
+
+
+def jars(name, pom, artifact):
+    """The folder with the jars of a pom's dependencies; $NAME_JARS names another."""
+    def fetch(folder):
+        maven(name, "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}")
+
+    with open(pom, encoding="utf-8") as f:
+        version = re.search(rf"{artifact}</artifactId>\s*<version>([^<]+)", f.read()).group(1)
+    return os.environ.get(f"{name.upper()}_JARS") or kept(f"{name}-{version}", fetch)

@@ -12,32 +12,20 @@
         pika.BlockingConnection(pika.ConnectionParameters(port=server.amqp_port))
 
 The server listens on ports of its own choosing, keeps everything below a temporary directory, and keeps both
-across stop, kill9 and start, so a restarted server is the same one to its clients. Nothing here sleeps for a
-fixed time: every wait is for an event, with a time limit that fails the test.
+across stop, kill9 and start, so a restarted server is the same one to its clients.
 """
 import json
-import os
 import shutil
-import signal
-import subprocess
 import tempfile
-import threading
 import time
 import uuid
 
 import requests
 
+from support.process import ROOT, Process, binary, eventually  # noqa: F401 (others take them from here)
 from support.websocket import WebSocket
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PARTS = None  # what gives servers without parts of their own theirs (support/parts.py); None: their own directory
-START_SECONDS = 30
-STOP_SECONDS = 15
-
-
-def binary():
-    """The program under test: $BARID, or the one in build/."""
-    return os.environ.get("BARID", os.path.join(ROOT, "build", "barid"))
 
 
 def new_id():
@@ -48,29 +36,21 @@ def new_id():
     return str(uuid.UUID(int=value))
 
 
-def eventually(check, seconds=10, what="the condition"):
-    """Calls check() until it gives something true, and returns that."""
-    end = time.monotonic() + seconds
-    while True:
-        value = check()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not come true within {seconds} s")
-        time.sleep(0.01)
-
-
 def where(listens, port):
     """An address to listen on: a port of its own choosing, which it then keeps, unless it was given one."""
     return f"127.0.0.1:{port or 0}" if listens is True else listens or "off"
 
 
-class Server:
+class Server(Process):
     """One `barid serve` and its data directory."""
 
     def __init__(self, args=(), env=None, data=None, port=0, amqp=False, management=False, wrapper=(), parts=None):
         """`amqp`: True listens for AMQP too, or an ADDR:PORT; `management` likewise. `wrapper`: a command that runs
         the server's. `parts`: PostgreSQL and Kafka (support/parts.py), instead of what lies in its directory."""
+        self.owns_data = data is None
+        self.data = data or tempfile.mkdtemp(prefix="barid-test-")
+        super().__init__("serve", env, self.data + ".log")  # beside it: it outlives the directory
+        self.owns_log = self.owns_data
         self.owns_parts = parts is None and PARTS is not None
         self.parts = PARTS() if self.owns_parts else parts
         self.args = list(args)
@@ -79,100 +59,37 @@ class Server:
         self.amqp_port = None
         self.management = management
         self.management_port = None
-        self.env = dict(env or {})
-        self.owns_data = data is None
-        self.data = data or tempfile.mkdtemp(prefix="barid-test-")
         self.port = port  # 0 until the first start, then always the same
-        self.process = None
-        self.lines = []  # of its standard output
-        self.log_path = self.data + ".log"  # beside it: it outlives the directory
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, kind, error, trace):
-        if kind is not None:
-            print(f"--- log of the server ({self.log_path}), last lines ---\n{self.log()[-4000:]}")
-        self.close()
 
     @property
     def url(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def log(self):
-        """Everything it wrote to standard error, over all its lives."""
-        with open(self.log_path, encoding="utf-8", errors="replace") as f:
-            return f.read()
+    def command_line(self):
+        return [*self.wrapper, *super().command_line(), "--data", self.data, "--http", f"127.0.0.1:{self.port}",
+                "--amqp", where(self.amqp, self.amqp_port), "--management", where(self.management, self.management_port),
+                *(self.parts.arguments() if self.parts else []), *self.args]
 
-    def start(self, env=None, wait=True, args=()):
-        """Starts it and waits until it says `ready`. `env` and `args` are for this start only."""
-        assert self.process is None or self.process.poll() is not None, "it is running"
-        management = where(self.management, self.management_port)
-        amqp = where(self.amqp, self.amqp_port)
-        command = self.wrapper + [binary(), "serve", "--data", self.data, "--http", f"127.0.0.1:{self.port}",
-                                  "--amqp", amqp, "--management", management] \
-            + (self.parts.arguments() if self.parts else []) + self.args + list(args)
-        self.lines = []
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
-                                            env={**os.environ, **self.env, **(env or {})})
-        if wait:
-            self._wait_ready()
-        return self
-
-    def _wait_ready(self):
-        timer = threading.Timer(START_SECONDS, self.process.kill)
-        timer.start()
-        try:
-            for raw in self.process.stdout:
-                line = raw.decode().rstrip("\n")
-                self.lines.append(line)
-                if line.strip().startswith("open"):
-                    self.port = int(line.split("http")[1].split("/")[2].rsplit(":", 1)[1])
-                if line.strip().startswith("manage "):
-                    self.management_port = int(line.rsplit(":", 1)[1])
-                if line.strip().startswith("amqp "):
-                    self.amqp_port = int(line.rsplit(":", 1)[1])
-                if line.startswith("ready"):
-                    return
-        finally:
-            timer.cancel()
-        code = self.process.wait()
-        raise AssertionError(f"the server ended with {code} before it was ready:\n{self.log()[-3000:]}")
-
-    def wait_exit(self, seconds=STOP_SECONDS):
-        """Waits until the process has ended by itself (a crash point, say) and returns its exit code."""
-        code = self.process.wait(timeout=seconds)
-        self.process.stdout.close()
-        return code
-
-    def stop(self):
-        """SIGTERM, and the exit code after the drain."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.wait_exit()
-
-    def kill9(self):
-        self.process.kill()
-        return self.wait_exit()
+    def on_line(self, line):
+        if line.startswith("open"):
+            self.port = int(line.split("http")[1].split("/")[2].rsplit(":", 1)[1])
+        if line.startswith("manage "):
+            self.management_port = int(line.rsplit(":", 1)[1])
+        if line.startswith("amqp "):
+            self.amqp_port = int(line.rsplit(":", 1)[1])
 
     def restart(self, env=None):
         """kill -9 and start again, on the same data and the same port."""
-        if self.process.poll() is None:
+        if self.running():
             self.kill9()
         return self.start(env)
 
     def close(self):
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-        if self.process is not None:
-            self.process.wait()
-            self.process.stdout.close()
+        super().close()
         if self.owns_parts:
             self.parts.close()
         if self.owns_data:
             shutil.rmtree(self.data, ignore_errors=True)
-            if os.path.exists(self.log_path):
-                os.unlink(self.log_path)
 
     def rss_bytes(self):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
