@@ -146,10 +146,10 @@ void queueing_clear(struct queue_op *op) {
 static enum err queue_run(struct db *db, struct db_unit *u) {
     struct queue_op *op = (struct queue_op *)u;
     queueing_clear(op); // of an earlier attempt
-    enum err err = inbox_accept(db, QUEUEING_GROUP, &op->message_id, op->now, &op->fresh);
+    enum err err = lock_recipients(db, &op->message_id); // before the inbox, as in a batch: never in a circle
+    if (err == ERR_OK) err = inbox_accept(db, QUEUEING_GROUP, &op->message_id, op->now, &op->fresh);
     if (err != ERR_OK || !op->fresh) return err;
-    err = lock_recipients(db, &op->message_id);
-    if (err == ERR_OK) err = find_message(db, op);
+    err = find_message(db, op);
     if (err == ERR_OK && !op->unknown) err = queue_all(db, op);
     if (err == ERR_OK) err = push_tell(db, &op->push, op->gathered.op.server);
     if (err == ERR_OK) crash_point("queue.before_commit");
