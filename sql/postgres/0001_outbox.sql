@@ -74,6 +74,7 @@ create table barid.offsets (
     topic text not null,
     partition integer not null,
     next_offset bigint not null,
+    parked bigint not null default 0,  -- events that could not be stored, and are parked on the bus
     updated_at timestamptz not null default clock_timestamp(),
     primary key (consumer, topic, partition)
 );

@@ -81,6 +81,7 @@ struct bus_subscribe_options {
     const char *group;
     const char *pattern;   // AMQP's topic pattern; a * in a longer word is any letters: "message_*"
     uint32_t prefetch;     // 0: 256
+    size_t prefetch_bytes; // Kafka: of events read and not settled, and one event more; 0: 32 MiB
     uint32_t max_attempts; // then parked; 0: 3
     // Many events of a key may be with the handlers at once, handed over in order; one that is retried may be
     // overtaken. For handlers that keep the order themselves, or whose effect carries its own (a `seq`).
@@ -90,6 +91,9 @@ struct bus_subscribe_options {
     // nothing. The places and the names of their topics are there during the call only.
     void (*assigned)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
     void (*revoked)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
+    // A bus with places tells when an event that was settled with BUS_PARK is where such events are kept. Whoever keeps
+    // the offsets stays below its own until then: it would be lost otherwise if the bus went down meanwhile.
+    void (*parked)(void *arg, struct bus_subscription *s, const struct bus_place *place);
 };
 typedef void bus_deliver_fn(void *arg, const struct bus_delivery *d);
 enum err bus_subscribe(struct bus *b, const struct bus_subscribe_options *o, bus_deliver_fn *deliver, void *arg,

@@ -4,7 +4,8 @@
 // comes again after its backoff; attempts are counted in memory, so another owner of the partition begins with the
 // first. Events without a key, and those of an `unordered` subscription, are independent of each other.
 //
-// At most four times the prefetch is held, of all partitions together, and a partition is not read further than so many
+// At most four times the prefetch is held, and about as many bytes as the subscriber said, of all partitions together;
+// and a partition is not read further than so many
 // records past its first unsettled one; beyond that its records stay in librdkafka's queue, which is bounded too
 // (queued.max.messages.kbytes), and then with the broker. Partitions are read in turn.
 #include "bus/kafka_group.h"
@@ -45,6 +46,7 @@ static void event_free(struct kafka_event *v) {
     list_remove(&v->node);
     list_remove(&v->unsettled);
     map_remove(&m->events, &v->tag, sizeof v->tag);
+    m->bytes -= v->bytes;
     message_done(m, v->m);
     free(v);
 }
@@ -73,6 +75,8 @@ static void event_new(struct kafka_partition *p, rd_kafka_message_t *message) {
     char key[KAFKA_KEY_MAX + 1];
     if (!v) die("out of memory");
     *v = (struct kafka_event){.member = m, .partition = p, .m = message, .tag = ++m->last_tag, .attempt = 1};
+    v->bytes = kafka_record_bytes(message);
+    m->bytes += v->bytes;
     if (!map_put(&m->events, &v->tag, sizeof v->tag, v)) die("out of memory");
     list_push_back(&p->unsettled, &v->unsettled);
     p->next = message->offset + 1;
@@ -81,7 +85,9 @@ static void event_new(struct kafka_partition *p, rd_kafka_message_t *message) {
 
 // ---- reading
 
-static bool has_room(const struct kafka_member *m) { return m->events.len < (size_t)m->prefetch * WINDOW_FACTOR; }
+static bool has_room(const struct kafka_member *m) {
+    return m->events.len < (size_t)m->prefetch * WINDOW_FACTOR && m->bytes < m->prefetch_bytes;
+}
 
 static bool too_far_ahead(struct kafka_partition *p) {
     struct list_node *first = list_first(&p->unsettled);

@@ -27,9 +27,11 @@ struct kafka_member {
     bus_deliver_fn *deliver;
     void (*assigned)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
     void (*revoked)(void *arg, struct bus_subscription *s, const struct bus_place *places, size_t n);
+    void (*on_parked)(void *arg, struct bus_subscription *s, const struct bus_place *place);
     void *arg;
     bool unordered, ended;
     uint32_t prefetch, max_attempts;
+    size_t prefetch_bytes, bytes; // bytes: of `events`
 
     struct list partitions;               // struct kafka_partition, in the order in which they are read
     rd_kafka_topic_partition_list_t *due; // assigned, while the consumer is asked for its offsets
@@ -75,6 +77,7 @@ struct kafka_event {
     rd_kafka_message_t *m;
     struct kafka_parking *parking;
     uint64_t tag;
+    size_t bytes;
     uint32_t attempt;
     enum kafka_event_state state;
     char reason[256]; // of the last attempt
@@ -122,6 +125,7 @@ struct kafka_record {
     struct bus_header headers[KAFKA_HEADERS_MAX];
 };
 void kafka_record_read(struct kafka_record *out, const rd_kafka_message_t *m);          // points into m
+size_t kafka_record_bytes(const rd_kafka_message_t *m);                                 // what it takes, roughly
 bool kafka_record_key(const rd_kafka_message_t *m, char out[static KAFKA_KEY_MAX + 1]); // false: none
 
 // ---- parking

@@ -70,6 +70,16 @@ static void read_headers(struct kafka_record *out, const rd_kafka_message_t *m) 
     out->event.header_count = n;
 }
 
+size_t kafka_record_bytes(const rd_kafka_message_t *m) {
+    rd_kafka_headers_t *headers;
+    const char *name;
+    const void *value;
+    size_t size, n = m->len + m->key_len;
+    if (rd_kafka_message_headers(m, &headers)) return n;
+    for (size_t i = 0; !rd_kafka_header_get_all(headers, i, &name, &value, &size); i++) n += strlen(name) + size;
+    return n;
+}
+
 void kafka_record_read(struct kafka_record *out, const rd_kafka_message_t *m) {
     out->event =
         (struct bus_event){.topic = rd_kafka_topic_name(m->rkt), .payload = m->payload, .payload_length = m->len};

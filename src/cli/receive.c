@@ -200,6 +200,7 @@ static void write_metrics(void *arg, struct buf *b) {
         {"barid_receive_oldest_seconds", "gauge", "age of the oldest of them", seconds(q.oldest_age_ms)},
         {"barid_receive_in_memory", "gauge", "events with the handler or waiting for it here", (double)q.waiting},
         {"barid_receive_intake_waiting", "gauge", "events from the bus, not stored yet", (double)in.waiting},
+        {"barid_receive_intake_bytes", "gauge", "… and their bytes", (double)in.bytes},
         {"barid_receive_leases", "gauge", "buckets of 64 that this process handles", (double)q.leases},
         {"barid_receive_members", "gauge", "processes that share the consumer's buckets", (double)q.members},
         {"barid_receive_handler_away", "gauge", "1: the handler takes nothing", (double)q.bus_away},

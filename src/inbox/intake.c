@@ -19,7 +19,29 @@ static const struct backoff away_backoff = {.base_ms = 200, .cap_ms = 5000, .mul
 static void forget(struct intake *i, struct taken *t) {
     list_remove(&t->node);
     i->waiting_n--;
+    i->waiting_bytes -= t->bytes;
     free(t);
+}
+
+void intake_collect(struct intake *i, struct taken *t) {
+    list_push_back(&i->waiting, &t->node);
+    i->waiting_n++;
+    i->waiting_bytes += t->bytes;
+}
+
+static bool is_from(const struct taken *t, const struct bus_place *place) {
+    return t->partition == place->partition && t->partition >= 0 && strcmp(t->place_topic, place->topic) == 0;
+}
+
+// It comes again, to whoever has the partition now. With us it could carry the stored offset past an event that was
+// being parked.
+void intake_give_up(struct intake *i, const struct bus_place *place) {
+    LIST_EACH_SAFE(&i->waiting, at) {
+        struct taken *t = LIST_ITEM(at, struct taken, node);
+        if (is_from(t, place)) forget(i, t);
+    }
+    for (size_t k = 0; i->storing && k < i->store.n; k++)
+        if (is_from(i->store.events[k], place)) i->store.events[k]->revoked = true;
 }
 
 static void place_text(const struct bus_place *p, char *out, size_t size) {
@@ -55,11 +77,12 @@ static void stored(struct intake *i) {
     i->failures = 0;
     i->limit = i->limit * 2 < i->options.batch ? i->limit * 2 : i->options.batch;
     i->stats.received += s->fresh;
-    i->stats.duplicates += s->n - s->fresh;
+    i->stats.duplicates += s->events_n - s->fresh;
     for (size_t k = 0; k < s->n; k++) {
         struct taken *t = s->events[k];
         if (t->published_at_ms > i->stats.newest_at_ms) i->stats.newest_at_ms = t->published_at_ms;
-        bus_settle(i->subscription, t->tag, BUS_ACK, NULL);
+        if (t->mark) intake_mark_stored(i, t);
+        else bus_settle(i->subscription, t->tag, BUS_ACK, NULL);
         forget(i, t);
     }
     if (s->fresh && i->options.stored) i->options.stored(i->options.arg);
@@ -72,19 +95,31 @@ static void park(struct intake *i, struct taken *t, const char *why) {
     i->stats.unstorable++;
     log_event(LOG_WARN, "event_unstorable", "consumer", i->options.consumer, "event_id", t->event_id_text, "place",
               t->place ? t->place : "-", "error", why, NULL);
+    struct bus_place place = {.topic = t->place_topic, .partition = t->partition, .offset = t->offset};
+    intake_parking(i, &place);
     bus_settle(i->subscription, t->tag, BUS_PARK, why);
     forget(i, t);
+}
+
+static void put_back(struct intake *i) {
+    struct store *s = &i->store;
+    while (s->n > 0) {
+        struct taken *t = s->events[--s->n];
+        list_push_front(&i->waiting, &t->node);
+        if (t->revoked) forget(i, t);
+    }
 }
 
 static void not_stored(struct intake *i, enum err err) {
     struct store *s = &i->store;
     const char *why = s->unit.error.text[0] ? s->unit.error.text : err_text(err);
-    if (blames_the_event(err) && s->n == 1) {
+    bool blamed = blames_the_event(err) && s->events_n > 0;
+    if (blamed && s->n == 1 && !s->events[0]->revoked) {
         park(i, s->events[0], why);
         return;
     }
-    while (s->n > 0) list_push_front(&i->waiting, &s->events[--s->n]->node);
-    if (blames_the_event(err)) {
+    put_back(i);
+    if (blamed) {
         i->limit = 1;
         return;
     }
@@ -112,6 +147,7 @@ static void mark_repeated(struct intake *i, struct store *s) {
     map_init(&seen, io_random_u64(i->options.io));
     for (size_t k = 0; k < s->n; k++) {
         struct taken *t = s->events[k];
+        if (t->mark) continue;
         t->again = map_get(&seen, t->event_id.b, sizeof t->event_id.b) != NULL;
         if (!t->again && !map_put(&seen, t->event_id.b, sizeof t->event_id.b, t)) die("no memory for a batch");
     }
@@ -123,12 +159,17 @@ static void store_some(struct intake *i) {
     struct store *s = &i->store;
     s->unit = (struct db_unit){.run = intake_store_run, .done = store_done, .lane = INTAKE_LANE};
     s->i = i;
-    s->n = 0;
+    s->n = s->events_n = 0;
     size_t bytes = 0;
     struct list_node *n;
-    while (s->n < i->limit && bytes < BATCH_BYTES && (n = list_pop_front(&i->waiting)) != NULL) {
-        s->events[s->n] = LIST_ITEM(n, struct taken, node);
-        bytes += s->events[s->n++]->bytes;
+    while (s->n < i->limit && (n = list_first(&i->waiting)) != NULL) {
+        struct taken *t = LIST_ITEM(n, struct taken, node);
+        if (s->n > 0 && bytes + t->bytes > BATCH_BYTES) break;
+        list_remove(n);
+        bytes += t->bytes;
+        t->hold = intake_hold_of(i, t);
+        s->events_n += !t->mark;
+        s->events[s->n++] = t;
     }
     mark_repeated(i, s);
     crash_point("receive.taken"); // with us, and not stored
@@ -149,6 +190,7 @@ static void refuse(struct intake *i, const struct bus_delivery *d, const char *w
     i->stats.unstorable++;
     log_event(LOG_WARN, "event_unstorable", "consumer", i->options.consumer, "event_id", id, "place", place, "error",
               why, NULL);
+    intake_parking(i, &d->place);
     bus_settle(i->subscription, d->tag, BUS_PARK, why);
 }
 
@@ -168,10 +210,9 @@ static void deliver(void *arg, const struct bus_delivery *d) {
         refuse(i, d, e.text);
         return;
     }
-    t->reset = intake_first_of(i, &d->place);
+    t->reset = intake_came(i, &d->place);
     if (t->reset) tell_reset(i, &d->place);
-    list_push_back(&i->waiting, &t->node);
-    i->waiting_n++;
+    intake_collect(i, t);
 }
 
 // ---- the outside
@@ -192,9 +233,11 @@ enum err intake_new(struct intake **out, const struct intake_options *o, struct 
     struct bus_subscribe_options s = {.group = o->consumer,
                                       .pattern = o->pattern,
                                       .prefetch = i->options.prefetch,
+                                      .prefetch_bytes = i->options.prefetch_bytes,
                                       .unordered = true,
                                       .assigned = intake_assigned,
-                                      .revoked = intake_revoked};
+                                      .revoked = intake_revoked,
+                                      .parked = intake_parked};
     enum err err = bus_subscribe(o->bus, &s, deliver, i, &i->subscription, e);
     if (err != ERR_OK) {
         map_release(&i->partitions);
@@ -228,5 +271,6 @@ void intake_free(struct intake *i) {
 void intake_stats(const struct intake *i, struct intake_stats *out) {
     *out = i->stats;
     out->waiting = i->waiting_n;
+    out->bytes = i->waiting_bytes;
     out->away = i->away;
 }

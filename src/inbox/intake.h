@@ -6,7 +6,8 @@
 // An event that comes again (the bus delivers at least once) meets its own id in the inbox, and is only acked. On a
 // bus with places the offset stored here, written in the transaction that takes the events in, wins over the bus's
 // own. While the database is away events stay with the bus, up to the prefetch. One that can never be stored, because
-// its key or a header is no UTF-8 text, or it is too large, is parked on the bus with the reason.
+// its key or a header is no UTF-8 text, or it is too large, is parked on the bus with the reason; the stored offset
+// stays below it until the bus has it there.
 #ifndef BARID_INBOX_INTAKE_H
 #define BARID_INBOX_INTAKE_H
 
@@ -29,6 +30,7 @@ struct intake_options {
     const char *consumer;      // outlives the intake; the bus's group, too
     const char *pattern;       // of topics
     uint32_t prefetch;         // events with us and not settled, 0: 4,096
+    size_t prefetch_bytes;     // … and their bytes, where the bus can tell; 0: its own bound
     uint32_t batch;            // events a transaction, 0: 512
     void (*stored)(void *arg); // new events are in the queue. May be NULL.
     void *arg;
@@ -46,6 +48,7 @@ struct intake_stats {
     uint64_t unstorable;  // parked on the bus
     uint64_t resets;      // a topic began again below the stored offset
     uint64_t waiting;     // with us, not stored
+    uint64_t bytes;       // of these
     int64_t newest_at_ms; // when the broker took the newest stored event, 0: not known
     bool away;            // the database does not take them
 };

@@ -3,6 +3,10 @@
 // The question goes to the database behind whatever is being stored, in the same lane, so the answer counts it in. An
 // offset that the bus no longer has (the topic was made again, or its events have run out) makes the bus begin at its
 // first event; the first delivery below what we said is how we learn of it.
+//
+// And how far the stored offset may go. An event that cannot be stored is parked on the bus, and until the bus has
+// confirmed that, the offset stays below it: else a crash in between would leave it out for good. Then a mark goes into
+// the line of what is to be stored, and takes the offset past it, and past what came meanwhile.
 #include "inbox/intake_internal.h"
 
 #include "base/assert.h"
@@ -26,31 +30,103 @@ static size_t key_of(const struct bus_place *p, char out[static KEY_BYTES]) {
     return n + sizeof p->partition;
 }
 
+static void partition_free(struct intake *i, struct partition *q) {
+    struct list_node *n;
+    while (q && (n = list_pop_front(&q->parking)) != NULL) {
+        free(LIST_ITEM(n, struct parking, node));
+        i->parking_n--;
+    }
+    free(q);
+}
+
+static struct partition *partition_of(struct intake *i, const struct bus_place *p) {
+    if (p->partition < 0 || !p->topic) return NULL;
+    char key[KEY_BYTES];
+    return map_get(&i->partitions, key, key_of(p, key));
+}
+
 static void remove_partition(struct intake *i, const struct bus_place *p) {
     char key[KEY_BYTES];
     size_t n = key_of(p, key);
-    free(map_remove(&i->partitions, key, n));
+    partition_free(i, map_remove(&i->partitions, key, n));
 }
 
-static void add_partition(struct intake *i, const struct bus_place *p) {
+static struct partition *add_partition(struct intake *i, const struct bus_place *p, int64_t from) {
     char key[KEY_BYTES];
     size_t n = key_of(p, key);
-    if (i->partitions.len >= PARTITIONS_MAX) return; // only the notice of a reset is lost
     struct partition *q = calloc(1, sizeof *q + n);
     if (!q) die("no memory for a partition");
-    q->from = p->offset;
+    q->from = from;
+    q->last = -1;
+    list_init(&q->parking);
     q->key_length = n;
     memcpy(q->key, key, n);
     if (!map_put(&i->partitions, q->key, n, q)) die("no memory for a partition");
+    return q;
 }
 
-bool intake_first_of(struct intake *i, const struct bus_place *place) {
-    if (place->partition < 0 || !place->topic) return false;
-    char key[KEY_BYTES];
-    struct partition *q = map_get(&i->partitions, key, key_of(place, key));
-    if (!q || q->begun) return false;
+bool intake_came(struct intake *i, const struct bus_place *place) {
+    struct partition *q = partition_of(i, place);
+    if (!q) return false;
+    q->last = place->offset;
+    if (q->begun) return false;
     q->begun = true;
     return q->from >= 0 && place->offset < q->from;
+}
+
+// ---- events that the bus parks
+
+void intake_parking(struct intake *i, const struct bus_place *place) {
+    struct partition *q = partition_of(i, place);
+    if (place->partition < 0) return;
+    if (!q) q = add_partition(i, place, -1); // beyond PARTITIONS_MAX
+    struct parking *p = malloc(sizeof *p);
+    if (!p) die("no memory for a partition");
+    p->offset = place->offset;
+    struct list_node *where = &q->parking.head; // mostly the last
+    while (where->prev != &q->parking.head && LIST_ITEM(where->prev, struct parking, node)->offset > p->offset)
+        where = where->prev;
+    list_insert_before(&p->node, where);
+    if (q->last < place->offset) q->last = place->offset;
+    i->parking_n++;
+}
+
+int64_t intake_hold_of(struct intake *i, const struct taken *t) {
+    if (!i->parking_n || t->partition < 0) return INT64_MAX;
+    struct partition *q = partition_of(i, &(struct bus_place){.topic = t->place_topic, .partition = t->partition});
+    struct list_node *first = q ? list_first(&q->parking) : NULL;
+    return first ? LIST_ITEM(first, struct parking, node)->offset : INT64_MAX;
+}
+
+static void mark(struct intake *i, struct partition *q, const struct bus_place *place) {
+    struct taken *t = taken_mark(&(struct bus_place){place->topic, place->partition, q->last}, q->parked);
+    t->reset = !q->begun && q->from >= 0 && q->last < q->from;
+    q->marked = q->begun = true;
+    intake_collect(i, t);
+}
+
+void intake_parked(void *arg, struct bus_subscription *s, const struct bus_place *place) {
+    struct intake *i = arg;
+    struct partition *q = partition_of(i, place);
+    if (!q) return;
+    LIST_EACH_SAFE(&q->parking, at) {
+        struct parking *p = LIST_ITEM(at, struct parking, node);
+        if (p->offset != place->offset) continue;
+        list_remove(at);
+        free(p);
+        i->parking_n--;
+        q->parked++;
+    }
+    if (q->parked && !q->marked) mark(i, q, place);
+}
+
+void intake_mark_stored(struct intake *i, const struct taken *t) {
+    struct bus_place place = {.topic = t->place_topic, .partition = t->partition};
+    struct partition *q = t->revoked ? NULL : partition_of(i, &place);
+    if (!q) return;
+    q->marked = false;
+    q->parked -= t->parked;
+    if (q->parked) mark(i, q, &place); // more of them since
 }
 
 // ---- the question
@@ -89,7 +165,8 @@ static void answer(struct asked *a) {
     for (size_t k = 0; k < a->n; k++) { // those that were taken away meanwhile have partition -1
         if (a->places[k].partition < 0) continue;
         remove_partition(i, &a->places[k]);
-        add_partition(i, &a->places[k]);
+        // Beyond the bound only the notice of a reset is lost.
+        if (i->partitions.len < PARTITIONS_MAX) add_partition(i, &a->places[k], a->places[k].offset);
         a->places[n++] = a->places[k];
     }
     if (n > 0) bus_assigned(i->subscription, a->places, n);
@@ -138,6 +215,7 @@ void intake_revoked(void *arg, struct bus_subscription *s, const struct bus_plac
     struct intake *i = arg;
     for (size_t k = 0; k < n; k++) {
         remove_partition(i, &places[k]);
+        intake_give_up(i, &places[k]);
         LIST_EACH(&i->asked, at) {
             struct asked *a = LIST_ITEM(at, struct asked, node);
             for (size_t j = 0; j < a->n; j++)
@@ -152,6 +230,6 @@ void intake_places_free(struct intake *i) {
     while ((n = list_first(&i->asked)) != NULL) asked_free(LIST_ITEM(n, struct asked, node));
     size_t at = 0;
     struct partition *q;
-    while ((q = map_next(&i->partitions, &at)) != NULL) free(q);
+    while ((q = map_next(&i->partitions, &at)) != NULL) partition_free(i, q);
     map_release(&i->partitions);
 }

@@ -89,6 +89,19 @@ struct taken *taken_of(const struct bus_delivery *d, struct error *e) {
     return t;
 }
 
+struct taken *taken_mark(const struct bus_place *place, uint64_t parked) {
+    size_t n = strlen(place->topic) + 1;
+    struct taken *t = calloc(1, sizeof *t + n);
+    if (!t) die("no memory for an event");
+    t->mark = true;
+    t->parked = parked;
+    t->partition = place->partition;
+    t->offset = place->offset;
+    t->place_topic = memcpy(t->data, place->topic, n);
+    t->bytes = n;
+    return t;
+}
+
 // ---- the events
 
 // Ids are inserted in their own order: of two transactions with the same ids one then waits for the other, and never
@@ -117,7 +130,7 @@ static void fill(struct columns *c, const struct store *s) {
     c->n = 0;
     for (size_t k = 0; k < s->n; k++) {
         const struct taken *t = s->events[k];
-        if (t->again) continue;
+        if (t->again || t->mark) continue;
         c->ids[c->n] = t->event_id_text;
         c->topics[c->n] = t->topic;
         c->keys[c->n] = t->key;
@@ -151,11 +164,11 @@ static enum err store_events(struct db *db, struct store *s) {
 
 // They never go back, whoever else has the partition by now, but when the topic began again.
 static struct db_sql offsets_sql = {
-    .text = "insert into barid.offsets as o (consumer, topic, partition, next_offset) "
-            "select ?1, t, p, n from unnest(?2::text[], ?3::bigint[], ?4::bigint[]) as u(t, p, n) order by t, p "
-            "on conflict (consumer, topic, partition) do update "
-            "set next_offset = excluded.next_offset, updated_at = clock_timestamp() "
-            "where o.next_offset < excluded.next_offset",
+    .text = "insert into barid.offsets as o (consumer, topic, partition, next_offset, parked) "
+            "select ?1, t, p, n, k from unnest(?2::text[], ?3::bigint[], ?4::bigint[], ?5::bigint[]) as u(t, p, n, k) "
+            "order by t, p on conflict (consumer, topic, partition) do update "
+            "set next_offset = greatest(o.next_offset, excluded.next_offset), parked = o.parked + excluded.parked, "
+            "updated_at = clock_timestamp() where o.next_offset < excluded.next_offset or excluded.parked > 0",
 };
 static struct db_sql reset_sql = {
     .text = "delete from barid.offsets where consumer = ?1 and topic = ?2 and partition = ?3 and next_offset > ?4",
@@ -163,21 +176,24 @@ static struct db_sql reset_sql = {
 
 struct ends {
     const char *topics[BATCH_MAX];
-    int64_t numbers[BATCH_MAX], next[BATCH_MAX];
+    int64_t numbers[BATCH_MAX], next[BATCH_MAX], parked[BATCH_MAX];
     size_t n;
 };
 
 // The next offset of each partition in the batch; those of a partition mostly stand side by side.
 static void note(struct ends *e, const struct taken *t) {
     size_t k = e->n;
+    int64_t next = t->offset < t->hold ? t->offset + 1 : t->hold;
     while (k > 0 && (e->numbers[k - 1] != t->partition || strcmp(e->topics[k - 1], t->place_topic) != 0)) k--;
     if (k == 0) {
         e->topics[e->n] = t->place_topic;
         e->numbers[e->n] = t->partition;
-        e->next[e->n++] = t->offset + 1;
-    } else if (e->next[k - 1] <= t->offset || t->reset) {
-        e->next[k - 1] = t->offset + 1;
+        e->parked[e->n] = (int64_t)t->parked;
+        e->next[e->n++] = next;
+        return;
     }
+    e->parked[k - 1] += (int64_t)t->parked;
+    if (e->next[k - 1] < next || t->reset) e->next[k - 1] = next;
 }
 
 static enum err reset(struct db *db, struct store *s, const struct taken *t) {
@@ -206,6 +222,7 @@ static enum err store_offsets(struct db *db, struct store *s) {
         db_bind_texts(q, 2, e->topics, e->n);
         db_bind_ints(q, 3, e->numbers, e->n);
         db_bind_ints(q, 4, e->next, e->n);
+        db_bind_ints(q, 5, e->parked, e->n);
         err = db_run(q);
     }
     free(e);
@@ -215,6 +232,6 @@ static enum err store_offsets(struct db *db, struct store *s) {
 enum err intake_store_run(struct db *db, struct db_unit *u) {
     struct store *s = (struct store *)u;
     s->fresh = 0;
-    enum err err = store_events(db, s);
+    enum err err = s->events_n ? store_events(db, s) : ERR_OK;
     return err == ERR_OK ? store_offsets(db, s) : err;
 }
