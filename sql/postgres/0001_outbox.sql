@@ -34,6 +34,7 @@ create table barid.outbox (
     parked_at timestamptz
 );
 create index outbox_parked on barid.outbox (id) where state <> 0;
+create index outbox_waiting on barid.outbox (next_at) where next_at is not null;  -- keys that wait for their next attempt
 create index outbox_blocked on barid.outbox (key) where state = 2;  -- asked at every claim, so kept apart and tiny
 
 -- What a consumer has taken in. Insert only; forgotten seven days after the event was handled.
@@ -66,6 +67,7 @@ create table barid.inbox_queue (
     primary key (consumer, id)
 );
 create index inbox_queue_parked on barid.inbox_queue (consumer, id) where state <> 0;
+create index inbox_queue_waiting on barid.inbox_queue (consumer, next_at) where next_at is not null;
 create index inbox_queue_blocked on barid.inbox_queue (consumer, key) where state = 2;
 
 -- How far a consumer has read in Kafka, written in the transaction that takes the events in. It wins over what Kafka has.
@@ -97,6 +99,8 @@ create table barid.members (
     name text not null,
     seen_until timestamptz not null,
     awake boolean,   -- it looks for new rows by itself, and needs no notices; null: it has not said
+    settings text,   -- on which all members of the queue that are alive must agree; null: none
+    away text,       -- why it gets rid of nothing; null: it does
     primary key (queue, member)
 ) with (fillfactor = 50);
 

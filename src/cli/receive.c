@@ -84,6 +84,7 @@ struct receive {
     struct loop_timer check_again, ready, patience;
     uint64_t ready_until_ms;
     uv_signal_t signals[2];
+    char shared[URL_SHOWN + 600]; // what all of the consumer have in common
     bool started, stopping, intake_drained, queue_drained, failed;
 };
 
@@ -196,6 +197,8 @@ static void write_metrics(void *arg, struct buf *b) {
         {"barid_receive_handled_total", "counter", "events handled", (double)q.published},
         {"barid_receive_failed_total", "counter", "attempts that failed", (double)q.failed},
         {"barid_receive_parked", "gauge", "events that gave up after their attempts", (double)q.parked},
+        {"barid_receive_parked_on_bus", "gauge", "events that could not be stored, so far: in CONSUMER.parked of Kafka",
+         (double)q.parked_on_bus},
         {"barid_receive_lag", "gauge", "events received and not handled, of the consumer", (double)q.lag},
         {"barid_receive_oldest_seconds", "gauge", "age of the oldest of them", seconds(q.oldest_age_ms)},
         {"barid_receive_in_memory", "gauge", "events with the handler or waiting for it here", (double)q.waiting},
@@ -247,20 +250,6 @@ static enum err open_parts(struct receive *r, struct error *e) {
 
 static void on_stored(void *arg) { outbox_wake(((struct receive *)arg)->queue); }
 
-static enum err start_queue(struct receive *r, struct error *e) {
-    struct outbox_options o = {.loop = r->loop,
-                               .io = r->io,
-                               .database = r->database,
-                               .table = outbox_table_inbox(r->consumer),
-                               .sink = handler_sink(r->handler),
-                               .max_attempts = (uint32_t)r->attempts,
-                               .on_failure = r->on_failure,
-                               .safety_check_ms = (uint32_t)r->safety_check_ms,
-                               .lease_ms = (uint32_t)r->lease_ms,
-                               .name = r->name};
-    return outbox_new(&r->queue, &o, e);
-}
-
 static enum err start_intake(struct receive *r, struct error *e) {
     struct intake_options o = {.loop = r->loop,
                                .io = r->io,
@@ -274,15 +263,14 @@ static enum err start_intake(struct receive *r, struct error *e) {
     return intake_new(&r->intake, &o, e);
 }
 
-static void start_all(struct receive *r) {
+static void start_rest(struct receive *r) {
     struct error e = {0};
     struct remember_options m = {.loop = r->loop,
                                  .database = r->database,
                                  .consumer = r->consumer,
                                  .keep_ms = r->remember_ms,
                                  .every_ms = (uint32_t)r->forget_every_ms};
-    enum err err = start_queue(r, &e);
-    if (err == ERR_OK) err = start_intake(r, &e);
+    enum err err = start_intake(r, &e);
     if (err == ERR_OK) remember_new(&r->remember, &m);
     if (err == ERR_OK && r->with_metrics)
         err = metrics_door_open(&r->door, r->loop, r->address, r->port, write_metrics, say_missing, r, &e);
@@ -290,6 +278,43 @@ static void start_all(struct receive *r) {
     r->started = true;
     r->ready_until_ms = loop_now_ms(r->loop) + READY_MOST_MS;
     ready_or_later(&r->ready);
+}
+
+// One of the consumer's processes, or not: others are at work with other topics, or another handler.
+static void on_joined(void *arg, enum err err, const char *why) {
+    struct receive *r = arg;
+    if (r->stopping) return;
+    if (err != ERR_OK) {
+        log_event(LOG_ERROR, "not_joined", "consumer", r->consumer, "error", why, NULL);
+        cannot_start(why);
+    }
+    if (!r->started) start_rest(r);
+}
+
+static enum err start_queue(struct receive *r, struct error *e) {
+    char handler[URL_SHOWN];
+    bool web = strncmp(r->handler_spec, "http", 4) == 0;
+    snprintf(r->shared, sizeof r->shared, "topics %s, handler %s", r->topic,
+             web ? shown(r->handler_spec, handler) : r->handler_spec);
+    struct outbox_options o = {.loop = r->loop,
+                               .io = r->io,
+                               .database = r->database,
+                               .table = outbox_table_inbox(r->consumer),
+                               .sink = handler_sink(r->handler),
+                               .max_attempts = (uint32_t)r->attempts,
+                               .on_failure = r->on_failure,
+                               .safety_check_ms = (uint32_t)r->safety_check_ms,
+                               .lease_ms = (uint32_t)r->lease_ms,
+                               .name = r->name,
+                               .settings = r->shared,
+                               .joined = on_joined,
+                               .joined_arg = r};
+    return outbox_new(&r->queue, &o, e);
+}
+
+static void start_all(struct receive *r) {
+    struct error e = {0};
+    if (start_queue(r, &e) != ERR_OK) cannot_start(e.text);
 }
 
 static void on_checked(void *arg, enum err err, const char *why) {

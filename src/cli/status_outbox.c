@@ -41,17 +41,19 @@ static struct db_sql queues_sql = {
     .text = "select 1 where 0",
     .postgres = "select 'outbox'::text, null::text, " NUMBERS(
         "outbox",
-        "") " union all "
+        "") ", 0::bigint union all "
             "select q.queue, c.name, " NUMBERS(
                 "inbox_queue",
-                "consumer = c.name and ") " from (select distinct queue from buckets where queue like 'inbox:%') q, "
+                "consumer = c.name and ") ", (select coalesce(sum(o.parked), 0)::bigint from offsets o where "
+                                          "o.consumer = c.name) from (select distinct queue from buckets where queue "
+                                          "like 'inbox:%') q, "
                                           "lateral (select substr(q.queue, 7) as name) c order by 2 nulls first",
 };
 static struct db_sql members_sql = {
     .text = "select 1 where 0",
-    .postgres = "select m.queue, m.name, count(b.bucket) from members m left join buckets b on b.queue = m.queue "
-                "and b.owner = m.member and b.lease_until >= now() where m.seen_until >= now() "
-                "group by m.queue, m.name, m.member order by 1, 2",
+    .postgres = "select m.queue, m.name, count(b.bucket), m.away, m.settings from members m left join buckets b "
+                "on b.queue = m.queue and b.owner = m.member and b.lease_until >= now() where m.seen_until >= now() "
+                "group by m.queue, m.member order by 1, 2",
 };
 
 // ---- asking
@@ -61,22 +63,27 @@ static enum err read_queues(struct db *db, struct look *l) {
     db_bind_int(s, 1, COUNTED_MAX);
     int row;
     while ((row = db_step(s)) == DB_ROW) {
-        json_t *q = json_pack("{s:s, s:I, s:I, s:I, s:I, s:i, s:[]}", "queue", db_text(s, 0, NULL), "waiting",
+        json_t *q = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:[]}", "queue", db_text(s, 0, NULL), "waiting",
                               (json_int_t)db_int(s, 2), "oldest_ms", (json_int_t)db_int(s, 3), "parked",
-                              (json_int_t)db_int(s, 4), "blocked", (json_int_t)db_int(s, 5), "leases", 0, "members");
+                              (json_int_t)db_int(s, 4), "blocked", (json_int_t)db_int(s, 5), "parked_on_bus",
+                              (json_int_t)db_int(s, 6), "leases", 0, "members");
         json_array_append_new(l->queues, q);
     }
     return row < 0 ? (enum err) - row : ERR_OK;
 }
 
-static void add_member(struct look *l, const char *queue, const char *name, json_int_t leases) {
+static void add_member(struct look *l, struct db_stmt *s) {
+    const char *queue = db_text(s, 0, NULL), *name = db_text(s, 1, NULL);
+    json_int_t leases = db_int(s, 2);
     size_t i;
     json_t *q;
     json_array_foreach(l->queues, i, q) {
         if (strcmp(json_string_value(json_object_get(q, "queue")), queue) != 0) continue;
         json_int_t sum = json_integer_value(json_object_get(q, "leases")) + leases;
         json_object_set_new(q, "leases", json_integer(sum));
-        json_array_append_new(json_object_get(q, "members"), json_pack("{s:s, s:I}", "name", name, "leases", leases));
+        json_array_append_new(json_object_get(q, "members"),
+                              json_pack("{s:s, s:I, s:s*, s:s*}", "name", name, "leases", leases, "away",
+                                        db_text(s, 3, NULL), "settings", db_text(s, 4, NULL)));
     }
 }
 
@@ -88,7 +95,7 @@ static enum err run(struct db *db, struct db_unit *u) {
     enum err err = row < 0 ? (enum err) - row : read_queues(db, l);
     if (err) return err;
     struct db_stmt *s = db_prepare(db, &members_sql);
-    while ((row = db_step(s)) == DB_ROW) add_member(l, db_text(s, 0, NULL), db_text(s, 1, NULL), db_int(s, 2));
+    while ((row = db_step(s)) == DB_ROW) add_member(l, s);
     return row < 0 ? (enum err) - row : ERR_OK;
 }
 
@@ -153,39 +160,54 @@ static void print_queues(json_t *queues) {
     struct table t;
     size_t i;
     json_t *q;
-    table_init(&t, 7);
-    table_row(&t, (const char *[]){"QUEUE", "WAITING", "OLDEST", "PARKED", "BLOCKED", "PROCESSES", "BUCKETS"});
+    table_init(&t, 8);
+    table_row(&t,
+              (const char *[]){"QUEUE", "WAITING", "OLDEST", "PARKED", "BLOCKED", "ON BUS", "PROCESSES", "BUCKETS"});
     json_array_foreach(queues, i, q) {
-        char waiting[24], oldest[24], parked[24], blocked[24], processes[24], buckets[24];
+        char waiting[24], oldest[24], parked[24], blocked[24], on_bus[24], processes[24], buckets[24];
         json_int_t n = number(q, "waiting");
         snprintf(waiting, sizeof waiting, n > COUNTED_MAX ? "> %d" : "%d", n > COUNTED_MAX ? COUNTED_MAX : (int)n);
         print_age(oldest, sizeof oldest, number(q, "oldest_ms"), n);
         snprintf(parked, sizeof parked, "%lld", (long long)number(q, "parked"));
         snprintf(blocked, sizeof blocked, "%lld", (long long)number(q, "blocked"));
+        snprintf(on_bus, sizeof on_bus, "%lld", (long long)number(q, "parked_on_bus"));
         snprintf(processes, sizeof processes, "%zu", json_array_size(json_object_get(q, "members")));
         snprintf(buckets, sizeof buckets, "%lld/64", (long long)number(q, "leases"));
         table_row(&t, (const char *[]){json_string_value(json_object_get(q, "queue")), waiting, oldest, parked, blocked,
-                                       processes, buckets});
+                                       on_bus, processes, buckets});
     }
     table_print(&t);
     table_release(&t);
 }
 
+static const char *text_of(const json_t *o, const char *name) { return json_string_value(json_object_get(o, name)); }
+
 static void print_members(json_t *queues) {
     struct table t;
     size_t i, j;
     json_t *q, *m;
-    table_init(&t, 3);
-    table_row(&t, (const char *[]){"PROCESS", "QUEUE", "BUCKETS"});
+    table_init(&t, 4);
+    table_row(&t, (const char *[]){"PROCESS", "QUEUE", "BUCKETS", "SET UP WITH"});
     json_array_foreach(queues, i, q) json_array_foreach(json_object_get(q, "members"), j, m) {
         char leases[24];
         snprintf(leases, sizeof leases, "%lld", (long long)number(m, "leases"));
         table_row(&t, (const char *[]){json_string_value(json_object_get(m, "name")),
-                                       json_string_value(json_object_get(q, "queue")), leases});
+                                       json_string_value(json_object_get(q, "queue")), leases,
+                                       text_of(m, "settings") ? text_of(m, "settings") : "-"});
     }
     putchar('\n');
     table_print(&t);
     table_release(&t);
+}
+
+// Who gets rid of nothing, and why.
+static void print_away(json_t *queues) {
+    size_t i, j;
+    json_t *q, *m;
+    json_array_foreach(queues, i, q) json_array_foreach(json_object_get(q, "members"), j, m) {
+        if (text_of(m, "away"))
+            printf("\n%s of %s waits: %s\n", text_of(m, "name"), text_of(q, "queue"), text_of(m, "away"));
+    }
 }
 
 static const char *explain(enum database_notices notices) {
@@ -214,6 +236,7 @@ int status_outbox(const char *url, bool json) {
     } else {
         print_queues(l.queues);
         print_members(l.queues);
+        print_away(l.queues);
         printf("\nnotices   %s\n", explain(notices));
     }
     json_decref(l.queues);

@@ -8,21 +8,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HORIZON_MS      2000
+#define HORIZON_STEP_MS 1000
+
 // The index on the id is the only good way, whatever the statistics say of a table that is empty at one moment and has
 // a million rows at the next. xmin is that of the snapshot that the rows are read by. Its xmax is one more than the
 // last number whose transaction has *ended*: one that is open may be beyond. age() counts from the next number to be
 // given.
 static struct db_sql prepare_sql = {
-    .text = "select 0, 0, 0",
+    .text = "select 0, 0, 0, 0",
     .postgres = "select pg_snapshot_xmin(s)::text::bigint, "
                 "pg_snapshot_xmax(s)::text::bigint + age(pg_snapshot_xmax(s)::xid), "
                 "pg_sequence_last_value('barid.outbox_id_seq'), "
+                "(extract(epoch from now()) * 1000)::bigint, "
                 "set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), "
                 "set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true), "
                 "set_config('plan_cache_mode', 'force_generic_plan', true) from pg_current_snapshot() s",
 };
 
-// ?1 after this id, ?2 buckets, ?3 not these ids, ?4 not these keys, ?5 rows, ?6 bytes, ?7 the consumer
+// ?1 after this id, ?2 buckets, ?3 not these ids, ?4 not these keys, ?5 rows, ?6 bytes, ?7 the horizon, ?8 the consumer
 #define COLUMNS                                                                                                        \
     "select id, bucket, uuid_send(event_id), topic, key, payload, headers::text, "                                     \
     "(extract(epoch from stored_at) * 1000)::bigint, attempts, "                                                       \
@@ -31,22 +35,26 @@ static struct db_sql prepare_sql = {
 #define BYTES "sum(octet_length(payload)) over (order by id rows unbounded preceding) - octet_length(payload) as before"
 #define WHICH                                                                                                          \
     "id > ?1::bigint and state = 0 and (?2::bigint >> bucket) & 1 = 1 and id not in (select unnest(?3::bigint[])) "    \
+    "and (next_at is null or next_at <= " HORIZON ") "                                                                 \
     "and (key is null or key not in (select unnest(?4::text[]) union all "
+#define HORIZON "to_timestamp(?7::bigint / 1000.0)"
 
 static struct db_sql outbox_sql = {
     .text = "select 1 where 0",
     .postgres =
         COLUMNS ", null::text, 0::bigint from (select a.*, " BYTES " from (select * from barid.outbox where " WHICH
-                "select key from barid.outbox where state = 2 and key is not null)) "
+                "select key from barid.outbox where state = 2 and key is not null union all "
+                "select key from barid.outbox where next_at > " HORIZON " and key is not null)) "
                 "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
 };
 static struct db_sql inbox_sql = {
     .text = "select 1 where 0",
-    .postgres =
-        COLUMNS ", place, coalesce(extract(epoch from published_at) * 1000, 0)::bigint from (select a.*, " BYTES
-                " from (select * from barid.inbox_queue where consumer = ?7::text and " WHICH
-                "select key from barid.inbox_queue where consumer = ?7::text and state = 2 and key is not null)) "
-                "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
+    .postgres = COLUMNS
+    ", place, coalesce(extract(epoch from published_at) * 1000, 0)::bigint from (select a.*, " BYTES
+    " from (select * from barid.inbox_queue where consumer = ?8::text and " WHICH
+    "select key from barid.inbox_queue where consumer = ?8::text and state = 2 and key is not null union all "
+    "select key from barid.inbox_queue where consumer = ?8::text and next_at > " HORIZON " and key is not null)) "
+    "order by id limit ?5::bigint) a) b where before < ?6::bigint order by id",
 };
 
 // An object of strings, as barid.publish() has seen to; what somebody else wrote there is left aside.
@@ -114,6 +122,7 @@ static enum err prepare(struct db *db, struct claim *c) {
     c->xmin = db_int(s, 0);
     c->xmax = db_int(s, 1);
     c->ids_given = db_int(s, 2);
+    c->now_ms = db_int(s, 3);
     return ERR_OK;
 }
 
@@ -137,24 +146,35 @@ static enum err ask_writers(struct db *db, struct claim *c) {
     return found && !c->found ? error_set(db_error(db), ERR_NOMEM, "no memory for an event") : ERR_OK;
 }
 
-// Asked with the settings of the claim: through the index, which is empty but for those.
-static struct db_sql outbox_blocked_sql = {
-    .text = "select 0",
-    .postgres = "select coalesce(sum(hashint8(id)::bigint), 0)::bigint from outbox where state = 2",
-};
-static struct db_sql inbox_blocked_sql = {
-    .text = "select 0",
-    .postgres = "select coalesce(sum(hashint8(id)::bigint), 0)::bigint from inbox_queue "
-                "where state = 2 and consumer = ?1::text",
-};
+// Rows whose keys wait for them: for somebody to look at them, or for their next attempt, which is long. Asked with the
+// settings of the claim: through indexes that have such rows alone.
+//
+// ?1 the horizon as it was, ?2 as it is now, ?3 the consumer
+#define BLOCKED(table, which)                                                                                          \
+    "select coalesce((select sum(hashint8(id)::bigint) from " table " where " which "state = 2), 0)::bigint, "         \
+    "exists (select from " table " where " which "next_at > to_timestamp(?1::bigint / 1000.0) "                        \
+    "and next_at <= to_timestamp(?2::bigint / 1000.0))::int, "                                                         \
+    "coalesce((select (extract(epoch from next_at) * 1000)::bigint from " table " where " which                        \
+    "next_at > to_timestamp(?2::bigint / 1000.0) order by next_at limit 1), 0)"
 
-static enum err ask_blocked(struct db *db, struct claim *c) {
+static struct db_sql outbox_blocked_sql = {.text = "select 0, 0, 0", .postgres = BLOCKED("outbox", "")};
+static struct db_sql inbox_blocked_sql = {.text = "select 0, 0, 0",
+                                          .postgres = BLOCKED("inbox_queue", "consumer = ?3::text and ")};
+
+// The horizon is two seconds ahead, so once a second is enough.
+static enum err ask_blocked(struct db *db, struct claim *c, int64_t before_ms) {
     const char *consumer = c->o->options.table.consumer;
+    int64_t horizon_ms = c->now_ms + HORIZON_MS;
+    c->horizon_ms = horizon_ms - before_ms >= HORIZON_STEP_MS ? horizon_ms : before_ms;
     struct db_stmt *s = db_prepare(db, consumer ? &inbox_blocked_sql : &outbox_blocked_sql);
-    if (consumer) db_bind_text(s, 1, consumer);
+    db_bind_int(s, 1, before_ms);
+    db_bind_int(s, 2, c->horizon_ms);
+    if (consumer) db_bind_text(s, 3, consumer);
     int row = db_step(s);
     if (row < 0) return (enum err) - row;
     c->blocked = db_int(s, 0);
+    c->came_due = db_int(s, 1) != 0;
+    c->due_ms = db_int(s, 2) ? db_int(s, 2) - c->horizon_ms : -1;
     return ERR_OK;
 }
 
@@ -176,7 +196,7 @@ enum err claim_run_postgres(struct db *db, struct db_unit *u) {
     begin_again(c);
     enum err err = prepare(db, c);
     if (!err && c->ask_writers) err = ask_writers(db, c);
-    if (!err) err = ask_blocked(db, c);
+    if (!err) err = ask_blocked(db, c, c->o->look.horizon_ms);
     if (err) return err;
     struct db_stmt *s = db_prepare(db, consumer ? &inbox_sql : &outbox_sql);
     db_bind_int(s, 1, c->after);
@@ -185,7 +205,8 @@ enum err claim_run_postgres(struct db *db, struct db_unit *u) {
     db_bind_texts(s, 4, c->held, c->held_n);
     db_bind_int(s, 5, c->limit);
     db_bind_int(s, 6, CLAIM_BYTES_MAX);
-    if (consumer) db_bind_text(s, 7, consumer);
+    db_bind_int(s, 7, c->horizon_ms);
+    if (consumer) db_bind_text(s, 8, consumer);
     size_t n = 0, bytes = 0;
     int row;
     while ((row = db_step(s)) == DB_ROW) {

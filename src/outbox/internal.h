@@ -20,7 +20,10 @@ enum row_state {
     ROW_SETTLED,   // published or parked, and that is being written down
 };
 
-enum row_outcome { ROW_PUBLISHED, ROW_RETRY, ROW_PARK, ROW_BLOCK };
+// A wait from here on is not spent in memory: the row goes back into the table, which holds its key meanwhile.
+#define TABLE_WAIT_MS 3000
+
+enum row_outcome { ROW_PUBLISHED, ROW_RETRY, ROW_WAIT, ROW_PARK, ROW_BLOCK };
 
 #define BUCKETS     64
 #define ALL_BUCKETS UINT64_MAX // as a set: one bit a bucket
@@ -37,6 +40,7 @@ struct row {
     int64_t id, stored_at_ms, published_at_ms;
     int64_t claimed_at_ms; // by the clock of PostgreSQL, which need not be ours; 0: not known
     int64_t wait_ms;       // until its next attempt, from the claim or from the failure on
+    uint64_t failed_ms;    // when it failed, by the loop's clock
     int64_t bucket;        // -1: the table has none
     struct id event_id;
     uint32_t attempts;
@@ -55,11 +59,11 @@ struct key {
     struct list_node in_ready; // keys with something to publish, in turn
     struct outbox *o;
     unsigned in_flight;
-    bool loose;          // no ordering key: not in the map
-    bool held;           // one of its rows waits for its next attempt
-    bool stalled;        // one was refused: what the sink has of it must be answered first
-    bool blocked;        // … or is parked and blocks it: until it is written down, and the claims see that
-    bool behind;         // rows were left in the database meanwhile
+    bool loose;   // no ordering key: not in the map
+    bool held;    // one of its rows waits for its next attempt
+    bool stalled; // one was refused: what the sink has of it must be answered first
+    bool blocked; // … or is parked and blocks it, or waits in the table: until that is written down, for claims to see
+    bool behind;  // rows were left in the database meanwhile
     int64_t behind_from; // the first of them is after this id
     struct loop_timer timer;
     size_t length;
@@ -85,11 +89,14 @@ struct claim {
     char *held_text;   // keys whose rows stay in the database for now, one after the other
     const char **held; // … each of them
     size_t held_n;
-    int64_t xmin;      // of the snapshot that the rows were read by
-    int64_t xmax;      // more than any transaction's number that was given before that
-    int64_t ids_given; // to events, as far as they were stored
-    int64_t blocked;   // a hash of the rows whose keys wait for them
-    uint32_t sleeps;   // wake.c
+    int64_t xmin;       // of the snapshot that the rows were read by
+    int64_t xmax;       // more than any transaction's number that was given before that
+    int64_t ids_given;  // to events, as far as they were stored
+    int64_t blocked;    // a hash of the rows whose keys wait for them
+    int64_t horizon_ms; // rows that have to wait beyond this, and their keys, stay in the table (by its clock)
+    int64_t due_ms;     // until the first of them comes within it, -1: there is none
+    bool came_due;      // some have come within it
+    uint32_t sleeps;    // wake.c
     uint32_t rows_n;
     bool ask_writers;      // are these `writers` still there? NULL: who are they?
     bool writers_gone;     // before this claim began
@@ -114,13 +121,15 @@ struct look {
     uint64_t writers_ms; // when that was asked last
     bool writers_gone;   // they have ended
     int64_t blocked;     // a hash of the rows that block their keys, as of the last claim
-    bool stuck;          // the last mark was, by a transaction that does not write here
-    bool slow;           // the last claim was
+    int64_t horizon_ms;  // … and its horizon
+    struct loop_timer due_timer;
+    bool stuck; // the last mark was, by a transaction that does not write here
+    bool slow;  // the last claim was
 };
 
 // What the table as a whole is like; measure.c.
 struct measured {
-    uint64_t lag, parked, blocked;
+    uint64_t lag, parked, blocked, on_bus;
     int64_t oldest_age_ms;
     bool yes;
 };
@@ -129,7 +138,7 @@ struct measure {
     struct outbox *o;
     bool running;
     struct loop_timer timer;
-    uint64_t lag, parked, blocked; // on the database thread
+    uint64_t lag, parked, blocked, on_bus; // on the database thread
     int64_t oldest_age_ms;
     struct measured known;
 };
@@ -143,7 +152,7 @@ enum wake_state { WAKE_SETTLING, WAKE_ASLEEP, WAKE_AWAKE };
 
 struct outbox {
     struct outbox_options options;
-    char name[64], queue[300];
+    char name[64], queue[300], *settings;
     struct leases *leases;
     struct wake *wake;
     struct look look;
@@ -176,6 +185,7 @@ struct outbox {
     uint64_t bytes;
     uint32_t settle_limit, settle_failures;
     bool away, away_waiting;
+    char away_why[ERROR_TEXT_MAX];
     uint32_t away_attempts;
     struct loop_timer safety_timer, away_timer, settle_timer, claim_timer;
     struct loop_post settle_post;
@@ -204,6 +214,7 @@ bool look_prepare(struct outbox *o, struct claim *c); // what a claim is to ask 
 void look_done(struct outbox *o, struct claim *c);
 // Has a key been released since the last claim? Then this one may have begun after what waited behind it: it is no use.
 bool look_released(struct outbox *o, const struct claim *c);
+void look_due_in(struct outbox *o, int64_t ms); // a row will be due that waits in the table
 
 // lease.c
 void leases_new(struct outbox *o);
@@ -214,6 +225,7 @@ uint64_t lease_buckets(const struct outbox *o);
 void lease_row_gone(struct outbox *o, int64_t bucket); // a row of it has left the memory
 void lease_leave(struct outbox *o);                    // gives everything back, then outbox_left
 void lease_hurry(struct outbox *o, bool hurry);        // notices do not come: look often
+void lease_tell(struct outbox *o);                     // away, or back: others are to see it
 void lease_stats(const struct outbox *o, struct outbox_stats *out);
 const struct id *lease_me(const struct outbox *o); // as a member of the queue
 

@@ -140,7 +140,7 @@ void key_leave(struct row *r) {
     struct outbox *o = k->o;
     list_remove(&r->in_key);
     r->key = NULL;
-    if (k->blocked && r->outcome == ROW_BLOCK) { // from now on claims leave the key aside
+    if (k->blocked && (r->outcome == ROW_BLOCK || r->outcome == ROW_WAIT)) { // from now on claims leave the key aside
         doubt(k);
         k->held = k->blocked = false;
         loop_timer_stop(o->options.loop, &k->timer);

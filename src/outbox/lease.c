@@ -27,7 +27,7 @@ struct leases {
     struct outbox *o; // NULL once it is gone and only the round under way is waited for
     struct lease_unit round;
     bool running, again; // again: one more round, as soon as this one is over
-    bool announced, leaving, left, hurry;
+    bool announced, joined, leaving, left, hurry;
     uint64_t held;    // lent to us
     uint64_t handing; // of these: to be given back
     uint64_t until_ns;
@@ -103,6 +103,14 @@ static void keep_to_share(struct leases *l) {
 
 static void again_in(struct leases *l, uint64_t ms) { loop_timer_start(l->o->options.loop, &l->round_timer, ms); }
 
+// Once when it went well, and each time that others at work are set up otherwise.
+static void tell_joined(struct leases *l, enum err err) {
+    const struct outbox_options *o = &l->o->options;
+    if (l->round.leave || (err ? err != ERR_CONFLICT : l->joined)) return;
+    l->joined = err == ERR_OK;
+    if (o->joined) o->joined(o->joined_arg, err, l->round.unit.error.text);
+}
+
 static void done_well(struct leases *l) {
     struct lease_unit *r = &l->round;
     struct outbox *o = l->o;
@@ -149,7 +157,8 @@ static void round_done(struct db_unit *u, enum err err) {
     bool again = l->again;
     l->again = false;
     if (!err) done_well(l);
-    if (l->left) return;
+    tell_joined(l, err);
+    if (l->left || o->closing) return;
     if (l->leaving) outbox_check_drained(o);
     if (l->running) return;
     uint32_t usual = l->round.lease_ms / 3;
@@ -171,6 +180,7 @@ static void begin_round(struct leases *l) {
                                    .l = l,
                                    .queue = o->queue,
                                    .name = o->name,
+                                   .settings = o->settings,
                                    .me = l->round.me,
                                    .lease_ms = l->round.lease_ms,
                                    .give_back = leave ? ALL_BUCKETS : emptied(l),
@@ -179,6 +189,7 @@ static void begin_round(struct leases *l) {
                                    .no_more = l->leaving,
                                    .sent_ns = now_ns(l)};
     l->round.keep = l->held & ~l->round.give_back;
+    if (o->away) memcpy(l->round.away, o->away_why, sizeof l->round.away);
     // What is being given back is somebody else's from the moment on in which the database says so.
     l->held &= ~l->round.give_back;
     l->handing &= ~l->round.give_back;
@@ -223,6 +234,10 @@ void leases_free(struct outbox *o) {
 }
 
 const struct id *lease_me(const struct outbox *o) { return &o->leases->round.me; }
+
+void lease_tell(struct outbox *o) {
+    if (o->leases && !o->leases->leaving) begin_round(o->leases);
+}
 
 bool leases_busy(const struct outbox *o) { return o->leases && o->leases->running; }
 

@@ -9,7 +9,8 @@
 struct lease_unit {
     struct db_unit unit; // first
     struct leases *l;
-    const char *queue, *name;
+    const char *queue, *name, *settings; // settings: may be NULL
+    char away[ERROR_TEXT_MAX];           // "": it is not
     struct id me;
     uint32_t lease_ms;
     uint64_t keep, give_back; // sets of buckets

@@ -23,12 +23,29 @@ static struct db_sql forget_sql = {
     .postgres = "delete from barid.members where (queue, member) in (select queue, member from barid.members "
                 "where queue = ?1::text and seen_until < now() for update skip locked)",
 };
+static struct db_sql stay_sql = {
+    .text = "select 1 where 0",
+    .postgres = "update barid.members set seen_until = now() + ?3::bigint * interval '1 ms', "
+                "away = nullif(?4::text, '') where queue = ?1::text and member = encode(?2::bytea, 'hex')::uuid "
+                "and seen_until >= now() returning coalesce(awake::int, -1)",
+};
+// Who comes looks at who is there, one after the other.
+static struct db_sql door_sql = {
+    .text = "select 1 where 0",
+    .postgres = "select pg_advisory_xact_lock(hashtextextended('barid queue ' || ?1::text, 0))",
+};
+static struct db_sql others_sql = {
+    .text = "select 1 where 0",
+    .postgres = "select settings, ceil(extract(epoch from seen_until - clock_timestamp()))::bigint from barid.members "
+                "where queue = ?1::text and member <> encode(?2::bytea, 'hex')::uuid "
+                "and seen_until >= clock_timestamp() and settings <> ?3::text order by seen_until desc limit 1",
+};
 static struct db_sql join_sql = {
     .text = "select 1 where 0",
-    .postgres = "insert into barid.members (queue, member, name, seen_until) values "
-                "(?1::text, encode(?2::bytea, 'hex')::uuid, ?3::text, now() + ?4::bigint * interval '1 ms') "
-                "on conflict (queue, member) do update set seen_until = excluded.seen_until "
-                "returning coalesce(awake::int, -1)",
+    .postgres = "insert into barid.members (queue, member, name, seen_until, away, settings) values (?1::text, "
+                "encode(?2::bytea, 'hex')::uuid, ?5::text, now() + ?3::bigint * interval '1 ms', "
+                "nullif(?4::text, ''), ?6::text) on conflict (queue, member) do update "
+                "set seen_until = excluded.seen_until, away = excluded.away returning coalesce(awake::int, -1)",
 };
 static struct db_sql members_sql = {
     .text = "select 1 where 0",
@@ -73,18 +90,44 @@ static enum err give_back(struct db *db, const struct lease_unit *u) {
     return err ? err : db_notify(db, LEASE_CHANNEL, u->queue);
 }
 
-static enum err join(struct db *db, struct lease_unit *u) {
-    struct db_stmt *s = db_prepare(db, &join_sql);
+static enum err look_at_others(struct db *db, const struct lease_unit *u) {
+    enum err err = run_for(db, &door_sql, u, false);
+    if (err) return err;
+    struct db_stmt *s = db_prepare(db, &others_sql);
     db_bind_text(s, 1, u->queue);
     db_bind_id(s, 2, &u->me);
-    db_bind_text(s, 3, u->name);
-    db_bind_int(s, 4, u->lease_ms);
+    db_bind_text(s, 3, u->settings);
     int row = db_step(s);
+    if (row == DB_DONE) return ERR_OK;
     if (row < 0) return (enum err) - row;
-    u->awake = (int)db_int(s, 0);
-    enum err err = run_for(db, &forget_sql, u, false);
+    return error_set(db_error(db), ERR_CONFLICT,
+                     "another is at work on the same queue with other settings: %s; stop it first (one that was killed "
+                     "counts for %lld s more)",
+                     db_text(s, 0, NULL), (long long)db_int(s, 1));
+}
+
+// DB_ROW: we are one of them. Otherwise as db_step.
+static int be_there(struct db *db, struct lease_unit *u, struct db_sql *sql) {
+    struct db_stmt *s = db_prepare(db, sql);
+    db_bind_text(s, 1, u->queue);
+    db_bind_id(s, 2, &u->me);
+    db_bind_int(s, 3, u->lease_ms);
+    db_bind_text(s, 4, u->away);
+    if (sql == &join_sql) db_bind_text(s, 5, u->name);
+    if (sql == &join_sql) db_bind_text(s, 6, u->settings);
+    int row = db_step(s);
+    if (row == DB_ROW) u->awake = (int)db_int(s, 0);
+    return row;
+}
+
+static enum err join(struct db *db, struct lease_unit *u) {
+    int row = be_there(db, u, &stay_sql);
+    enum err err = row == DB_DONE && u->settings ? look_at_others(db, u) : ERR_OK;
+    if (!err && row == DB_DONE) row = be_there(db, u, &join_sql);
+    if (!err && row < 0) err = (enum err) - row;
+    if (!err) err = run_for(db, &forget_sql, u, false);
     if (err) return err;
-    s = db_prepare(db, &members_sql);
+    struct db_stmt *s = db_prepare(db, &members_sql);
     db_bind_text(s, 1, u->queue);
     row = db_step(s);
     if (row < 0) return (enum err) - row;

@@ -17,6 +17,10 @@
 // ended. Rows behind one that blocks its key are passed by the mark, too: when such a one was retried or dropped, the
 // next claim begins at the first row, whether the notice of it has come or not.
 //
+// A row that has to wait for more than some seconds for its next attempt is not kept in memory: claims leave it in the
+// table, and with it its key, as long as its time lies beyond a horizon. The horizon goes with the clock, and when rows
+// have come within it the next claim begins at the first row, as after a retry.
+//
 // One that has stored an event and stays open keeps the mark where it is, and claims have to pass over what was
 // deleted since, which takes the longer the longer that lasts: they are made larger then.
 #include "outbox/internal.h"
@@ -31,9 +35,21 @@
 #define WRITERS_MS  250      // between two questions who writes
 #define SLOW_NS     20000000 // a claim that took longer is followed by one as large as can be
 
-void look_init(struct outbox *o) { o->look = (struct look){.mark = -1}; }
+#define DUE_LEAST_MS 1000 // rows that come due one after the other share claims
+#define DUE_MOST_MS  60000
+
+static void came_due(struct loop_timer *t) { outbox_wake(LIST_ITEM(t, struct outbox, look.due_timer)); }
+
+void look_init(struct outbox *o) { o->look = (struct look){.mark = -1, .due_timer.fn = came_due}; }
 
 void look_release(struct outbox *o) { free(o->look.writers); }
+
+void look_due_in(struct outbox *o, int64_t ms) {
+    struct loop_timer *t = &o->look.due_timer;
+    uint64_t in = ms < DUE_LEAST_MS ? DUE_LEAST_MS : ms < DUE_MOST_MS ? (uint64_t)ms : DUE_MOST_MS;
+    if (loop_timer_active(t) && t->due_ms <= loop_now_ms(o->options.loop) + in) return;
+    loop_timer_start(o->options.loop, t, in);
+}
 
 static void set_mark(struct look *l, int64_t mark, uint64_t now_ms) {
     l->mark = mark;
@@ -123,8 +139,11 @@ static void move(struct outbox *o, struct claim *c) {
 }
 
 bool look_released(struct outbox *o, const struct claim *c) {
-    bool changed = c->blocked != o->look.blocked;
-    o->look.blocked = c->blocked;
+    struct look *l = &o->look;
+    bool changed = c->blocked != l->blocked || c->came_due;
+    l->blocked = c->blocked;
+    l->horizon_ms = c->horizon_ms;
+    if (c->due_ms >= 0) look_due_in(o, c->due_ms);
     return changed && c->after > 0;
 }
 

@@ -19,13 +19,15 @@
     "(select greatest(reltuples, 0)::bigint from pg_class where oid = 'barid." table "'::regclass)"
 
 static struct db_sql outbox_sql = {
-    .text = "select 0, 0, 0, 0, 0",
-    .postgres = "select " PARKED("outbox", "") OLDEST("outbox", "") LAG("outbox", ""),
+    .text = "select 0, 0, 0, 0, 0, 0",
+    .postgres = "select " PARKED("outbox", "") OLDEST("outbox", "") LAG("outbox", "") ", 0",
 };
 static struct db_sql inbox_sql = {
-    .text = "select 0, 0, 0, 0, 0",
-    .postgres = "select " PARKED("inbox_queue", "consumer = ?2::text and ")
-        OLDEST("inbox_queue", "consumer = ?2::text and ") LAG("inbox_queue", "consumer = ?2::text and "),
+    .text = "select 0, 0, 0, 0, 0, 0",
+    .postgres =
+        "select " PARKED("inbox_queue", "consumer = ?2::text and ") OLDEST("inbox_queue", "consumer = ?2::text and ")
+            LAG("inbox_queue", "consumer = ?2::text and ") ", (select coalesce(sum(parked), 0)::bigint from "
+                                                           "barid.offsets where consumer = ?2::text)",
 };
 
 static enum err run(struct db *db, struct db_unit *u) {
@@ -40,6 +42,7 @@ static enum err run(struct db *db, struct db_unit *u) {
     m->blocked = (uint64_t)db_int(s, 1);
     m->oldest_age_ms = db_int(s, 2);
     m->lag = (uint64_t)db_int(s, 3);
+    m->on_bus = (uint64_t)db_int(s, 5);
     if (m->lag == COUNTED_MAX && db_int(s, 4) > COUNTED_MAX) m->lag = (uint64_t)db_int(s, 4);
     return ERR_OK;
 }
@@ -49,7 +52,7 @@ static void done(struct db_unit *u, enum err err) {
     struct outbox *o = m->o;
     m->running = false;
     if (outbox_ended(o) || o->closing) return;
-    if (!err) m->known = (struct measured){m->lag, m->parked, m->blocked, m->oldest_age_ms, true};
+    if (!err) m->known = (struct measured){m->lag, m->parked, m->blocked, m->on_bus, m->oldest_age_ms, true};
     loop_timer_start(o->options.loop, &m->timer, MEASURE_MS);
 }
 
@@ -81,5 +84,6 @@ void measure_stats(const struct outbox *o, struct outbox_stats *out) {
     out->lag = known->lag;
     out->parked = known->parked;
     out->blocked = known->blocked;
+    out->parked_on_bus = known->on_bus;
     out->oldest_age_ms = known->oldest_age_ms;
 }

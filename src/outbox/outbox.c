@@ -30,6 +30,7 @@
 #define BATCH          512
 #define NOTICES_MS     1000
 #define CONSUMER_MAX   255
+#define WRITTEN_MS     500
 
 const struct backoff away_backoff = {.base_ms = 500, .cap_ms = 5000, .multiplier = 2.0};
 
@@ -54,6 +55,7 @@ static void destroy(struct outbox *o) {
     free(o->leases);
     free(o->measure);
     free(o->wake);
+    free(o->settings);
     free(o);
 }
 
@@ -117,7 +119,7 @@ void outbox_outcome(struct row *r, enum row_outcome how) {
     r->outcome = how;
     r->state = how == ROW_RETRY ? ROW_FAILED : ROW_SETTLED;
     list_push_back(&o->to_settle, &r->in_settle);
-    if (how == ROW_BLOCK) key_block(r->key);
+    if (how == ROW_BLOCK || (how == ROW_WAIT && !r->key->loose)) key_block(r->key);
     else if (how != ROW_RETRY) key_leave(r);
     settle_soon(o);
 }
@@ -253,6 +255,12 @@ static void safety_check(struct loop_timer *t) {
 
 // ---- settling
 
+// From now on claims leave it there. If writing it down took long it may be due already, unseen.
+static void waits_in_table(struct outbox *o, const struct row *r) {
+    look_due_in(o, r->wait_ms - TABLE_WAIT_MS);
+    if (loop_now_ms(o->options.loop) - r->failed_ms > WRITTEN_MS) outbox_rewind(o, 0);
+}
+
 static void settled(struct outbox *o, struct settle *s) {
     crash_point("publish.deleted");
     struct list_node *n;
@@ -267,6 +275,7 @@ static void settled(struct outbox *o, struct settle *s) {
             key_leave(r);
         }
         if (r->outcome == ROW_PARK || r->outcome == ROW_BLOCK) o->stats.parked++;
+        if (r->outcome == ROW_WAIT) waits_in_table(o, r);
         outbox_forget(o, r);
     }
     o->settle_failures = 0;
@@ -414,6 +423,7 @@ enum err outbox_new(struct outbox **out, const struct outbox_options *options, s
     snprintf(o->name, sizeof o->name, "%s", options->name ? options->name : "barid");
     const char *consumer = options->table.consumer;
     snprintf(o->queue, sizeof o->queue, consumer ? "inbox:%s" : "outbox", consumer);
+    if (options->settings && !(o->settings = strdup(options->settings))) die("no memory for the outbox");
     if (shared) begin_shared(o);
     outbox_look_at_all(o);
     loop_timer_start(options->loop, &o->safety_timer, o->options.safety_check_ms);
@@ -423,6 +433,7 @@ enum err outbox_new(struct outbox **out, const struct outbox_options *options, s
 
 static void end_shared(struct outbox *o) {
     loop_timer_stop(o->options.loop, &o->notice_timer);
+    loop_timer_stop(o->options.loop, &o->look.due_timer);
     database_unlisten(o->options.database, channel(o), noticed, o);
     leases_free(o);
     wake_free(o);

@@ -48,6 +48,12 @@ struct outbox_options {
     // PostgreSQL, where several processes share a table: how long a bucket is lent to one of them, and who we are.
     uint32_t lease_ms; // 0: 15,000
     const char *name;  // for people, NULL: "barid"; copied
+    // What all processes that share the table must have in common, for people to read; NULL: nothing. Copied. `joined`
+    // is called once we are one of them. ERR_CONFLICT, then or later (we were not heard of for the time of a lease, and
+    // somebody else has come): another is at work with other settings, `why` says which; we get no events. May be NULL.
+    const char *settings;
+    void (*joined)(void *arg, enum err err, const char *why);
+    void *joined_arg;
     // Runs in the unit that deletes the event, for what must change with it; the key of an event without one is "".
     // Not for events that the sink settled. May be NULL.
     enum err (*on_published)(struct db *db, const struct id *event_id, const char *topic, const char *key,
@@ -77,6 +83,7 @@ struct outbox_stats {
     uint64_t lag;             // rows not published; beyond 10,000 an estimate
     int64_t oldest_age_ms;    // by the database's clock, 0: none waits
     uint64_t blocked;         // of `parked`: those whose key waits for them
+    uint64_t parked_on_bus;   // of a consumer: could not be stored, so far
     uint32_t leases, members; // the buckets we have of 64, and who shares them
     enum database_notices notices;
 };

@@ -21,11 +21,21 @@ static void tell(const struct outbox *o, enum log_level level, const char *what,
     else log_event(level, event, NULL);
 }
 
+// What was cut to the length of an error may end within a letter.
+static size_t whole_letters(const char *text, size_t n) {
+    for (size_t less = 0; less < 4 && less <= n; less++)
+        if (utf8_valid(text, n - less)) return n - less;
+    return n;
+}
+
 // ---- it is not there
 
 static void away(struct outbox *o, const char *why) {
     if (!o->away && o->in_flight == 0) { // otherwise it is only slow
         o->away = true;
+        snprintf(o->away_why, sizeof o->away_why, "%.*s", (int)whole_letters(why, strnlen(why, ERROR_TEXT_MAX - 1)),
+                 why);
+        lease_tell(o);
         tell(o, LOG_WARN, "away", why);
     }
     if (o->away_waiting) return;
@@ -35,8 +45,10 @@ static void away(struct outbox *o, const char *why) {
 }
 
 static void there(struct outbox *o) {
-    if (o->away) tell(o, LOG_INFO, "back", NULL);
+    bool back = o->away;
     o->away = o->away_waiting = false;
+    if (back) tell(o, LOG_INFO, "back", NULL);
+    if (back) lease_tell(o);
     o->away_attempts = 0;
     loop_timer_stop(o->options.loop, &o->away_timer);
 }
@@ -48,13 +60,6 @@ void send_away_ended(struct loop_timer *t) {
 }
 
 // ---- it does not want the event
-
-// What was cut to the length of an error may end within a letter.
-static size_t whole_letters(const char *text, size_t n) {
-    for (size_t less = 0; less < 4 && less <= n; less++)
-        if (utf8_valid(text, n - less)) return n - less;
-    return n;
-}
 
 static void keep_error(struct row *r, const char *why) {
     size_t n = whole_letters(why, strnlen(why, ERROR_TEXT_MAX - 1));
@@ -84,6 +89,11 @@ static void refused(struct row *r, const char *why, bool for_ever) {
     uint32_t floor_ms = o->sink.retry_floor_ms ? o->sink.retry_floor_ms(o->sink.sink) : 0;
     uint32_t delay = backoff_delay(&attempts_backoff, o->options.io, r->attempts - 1, floor_ms);
     r->wait_ms = delay;
+    if (o->leases && delay >= TABLE_WAIT_MS) {
+        r->failed_ms = loop_now_ms(o->options.loop);
+        outbox_outcome(r, ROW_WAIT);
+        return;
+    }
     struct key *k = r->key;
     outbox_outcome(r, ROW_RETRY);
     key_hold(k, delay);

@@ -34,6 +34,7 @@ enum err settle_run(struct db *db, struct db_unit *u) {
         const struct row *r = LIST_ITEM(at, struct row, in_settle);
         switch (r->outcome) {
         case ROW_PUBLISHED: err = published(db, s, r); break;
+        case ROW_WAIT: // not here
         case ROW_RETRY: err = failed(db, s, r, &retry_sql, s->at_ms + r->wait_ms); break;
         case ROW_BLOCK: // not here
         case ROW_PARK: err = failed(db, s, r, &park_sql, s->at_ms); break;

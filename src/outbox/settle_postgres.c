@@ -59,7 +59,7 @@ static bool columns_of(struct settle *s, struct columns *c, int64_t **memory, co
         }
         c->failed[c->failed_n] = r->id;
         c->attempts[c->failed_n] = r->attempts;
-        c->state[c->failed_n] = r->outcome == ROW_RETRY ? 0 : r->outcome == ROW_PARK ? 1 : 2;
+        c->state[c->failed_n] = r->outcome == ROW_RETRY || r->outcome == ROW_WAIT ? 0 : r->outcome == ROW_PARK ? 1 : 2;
         c->wait_ms[c->failed_n] = r->wait_ms;
         c->error[c->failed_n++] = utf8_valid(r->error, strlen(r->error)) ? r->error : "the error is not text";
     }

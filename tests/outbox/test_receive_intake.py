@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import subprocess
 import uuid
 
 import psycopg2
@@ -10,7 +11,7 @@ import pytest
 from confluent_kafka.admin import ConfigResource
 
 from support.courier import rows
-from support.server import eventually
+from support.server import binary, eventually
 
 from test_receive import everything_is_handled_once, receive
 from test_receive import fixture_publisher, fixture_shop, fixture_topic  # noqa: F401
@@ -67,6 +68,9 @@ def test_what_was_parked_last_in_its_partition_is_not_parked_again(shop, kafka, 
     with receive(shop, kafka, topic, consumer=consumer) as receiver:
         eventually(lambda: rows(shop, "select sum(parked) from barid.offsets") == [(1,)], 30, "it being parked")
         assert offsets(shop) == (4, 1) and receiver.metrics()["barid_receive_unstorable_total"] == 1
+        said = subprocess.run([binary(), "status", "--database", shop], check=True, capture_output=True, text=True).stdout
+        assert said.splitlines()[2].split()[5] == "1" and "ON BUS" in said, "counted by status"
+        eventually(lambda: receiver.metrics()["barid_receive_parked_on_bus"] == 1, 20, "counted by the metrics")
         receiver.kill9()
         receiver.start()
         publisher.send("k", 3).flush()
@@ -109,3 +113,56 @@ def test_what_is_taken_from_the_broker_is_bounded_by_its_bytes_too(shop, kafka, 
 def resident(receiver):
     with open(f"/proc/{receiver.process.pid}/statm", encoding="ascii") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+# ---- processes that share a consumer
+
+@pytest.mark.parametrize("other", ["topic", "handler"])
+def test_who_is_set_up_otherwise_does_not_start_beside_those_at_work(shop, kafka, topic, publisher, other):
+    changed = {"topic": "receive_elsewhere"} if other == "topic" else {"handler": "http://nobody:secret@127.0.0.1:1/hook"}
+
+    def another():
+        return receive(shop, kafka, changed.get("topic", topic), handler=changed.get("handler", "sql:shop.handle"))
+
+    with receive(shop, kafka, topic) as one:
+        refused = another()
+        refused.start(wait=False)
+        assert refused.wait_exit(30) == 1
+        assert f"with other settings: topics {topic}, handler sql:shop.handle" in refused.log()
+        with receive(shop, kafka, topic) as alike:  # any number of those that are set up alike
+            assert alike.stop() == 0
+        publisher.send("a", 20).flush()
+        everything_is_handled_once(shop, publisher)
+        assert one.stop() == 0
+    with another():  # once all have stopped
+        [settings] = rows(shop, "select settings from barid.members where queue like 'inbox:%%'")
+        assert "secret" not in settings[0] and (changed.get("topic") or "nobody@127.0.0.1:1/hook") in settings[0]
+
+
+def test_who_was_killed_counts_until_its_lease_ends(shop, kafka, topic):
+    with receive(shop, kafka, topic) as one:
+        one.kill9()
+        other = receive(shop, kafka, topic, handler="http://127.0.0.1:1/")
+        eventually(lambda: starts(other), 30, "the other starting once the lease is over")
+        other.close()
+
+
+def starts(receiver):
+    try:
+        return receiver.start()
+    except AssertionError:
+        return None
+
+
+def test_who_was_frozen_and_missed_that_others_came_ends(shop, kafka, topic, publisher):
+    with receive(shop, kafka, topic) as one:
+        one.freeze()
+        other = receive(shop, kafka, topic, handler="sql:shop.handle_otherwise")
+        rows(shop, "create function shop.handle_otherwise(uuid, text, text, jsonb, jsonb) returns void language sql as "
+                   "'select shop.handle($1, $2, $3, $4, $5)'")
+        eventually(lambda: starts(other), 30, "the other starting once the lease is over")
+        one.thaw()
+        assert one.wait_exit(30) == 1 and "not_joined" in one.log()
+        publisher.send("a", 20).flush()
+        everything_is_handled_once(shop, publisher)
+        other.close()
