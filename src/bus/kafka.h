@@ -6,6 +6,7 @@
 //   kafka_wake.c       librdkafka's threads wake the loop
 //   kafka_producer.c   one producer of librdkafka, its life, its reports
 //   kafka_publish.c    an event becomes a record, a report becomes an answer
+//   kafka_gate.c       what waits while a batch is on its way
 //   kafka_group.h      and the files that it lists: subscriptions
 //   kafka_topics.c     is there such a topic? Make it
 #ifndef BARID_BUS_KAFKA_H
@@ -67,6 +68,9 @@ struct kafka_producer {
     struct list to_ask;       // of them, those whose existence is to be asked
     struct kafka_ask *asking; // the question at hand
     size_t waiting;           // events of topics to ask
+    size_t held, held_bytes;  // by gates
+    size_t most;              // that librdkafka takes
+    struct list drained;      // gates that are to be opened
     bool alone;               // one record a batch
     bool retired;             // takes nothing more, and goes when all is answered
 };
@@ -90,6 +94,7 @@ struct kafka_held {
     const void *key, *payload;
     size_t key_length, payload_length;
     int64_t at_ms; // the record's time; 0: librdkafka's now
+    int gate;      // of its topic, from 1 on; 0: none
 };
 
 enum err kafka_publish(struct bus *bus, const struct bus_event *event, bus_done_fn *done, void *arg, struct error *e);
@@ -99,6 +104,9 @@ void kafka_held_answer(struct kafka_held *h, enum err err, const char *why); // 
 // Gives it to the producer, which answers it.
 void kafka_held_send(struct kafka_producer *p, rd_kafka_topic_t *rkt, struct kafka_held *h);
 void kafka_report(struct kafka_producer *p, const rd_kafka_message_t *m);
+struct kafka_topic;
+void kafka_topic_send(struct kafka_topic *t,
+                      struct kafka_held *h); // the same; or it waits until the topic is known again
 
 // ---- topics
 
@@ -108,6 +116,9 @@ struct kafka_topic {
     struct kafka_producer *producer;
     rd_kafka_topic_t *rkt;
     struct list waiting; // struct kafka_held
+    struct kafka_gate *gates;
+    int gates_n; // 0: the number of partitions is not known
+    uint32_t turn;
     bool known, existed, create, created;
     bool wanted; // by a subscription, and not seen yet
     uint32_t tries;
@@ -122,6 +133,18 @@ void kafka_topics_fail(struct kafka_producer *p, const char *why); // what waits
 void kafka_topics_hand_on(struct kafka_producer *p); // what is wanted is now the business of the producer after it
 bool kafka_topics_free(struct kafka_producer *p);    // true: it will destroy the instance later
 void kafka_ask_broker(struct kafka_producer *p);     // is it there? kafka_is_there and kafka_is_away say
+
+// ---- gates
+
+void kafka_gates_set(struct kafka_topic *t, int partitions);
+void kafka_gates_take(struct kafka_topic *t, struct list *out); // what they hold
+void kafka_gates_free(struct kafka_topic *t);                   // they hold nothing
+// Chooses the record's gate. True: hold it.
+bool kafka_gate_closed(struct kafka_topic *t, struct kafka_held *record);
+void kafka_gate_hold(struct kafka_topic *t, struct kafka_held *h);
+void kafka_gate_passed(struct kafka_topic *t, int gate); // librdkafka has it
+void kafka_gate_answered(struct kafka_topic *t, int gate, bool away);
+void kafka_gates_open(struct kafka_producer *p); // those that everything was answered of; after the reports of a turn
 
 // ---- the bus
 

@@ -51,7 +51,7 @@ static void producer_free(struct kafka_producer *p) {
     free(p);
 }
 
-static bool idle(const struct kafka_producer *p) { return p->unanswered == 0 && p->waiting == 0; }
+static bool idle(const struct kafka_producer *p) { return p->unanswered == 0 && p->waiting == 0 && p->held == 0; }
 
 static void purge(struct kafka_producer *p) {
     rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
@@ -93,6 +93,7 @@ static void serve(struct kafka_producer *p, rd_kafka_event_t *event) {
             p->unanswered--;
             kafka_report(p, m);
         }
+        kafka_gates_open(p);
         break;
     case RD_KAFKA_EVENT_ERROR: on_error(p, event); break;
     case RD_KAFKA_EVENT_CREATETOPICS_RESULT: kafka_topic_created(p, event); break;
@@ -118,11 +119,19 @@ static void on_wake(void *arg) {
 
 // ---- beginning and closing
 
+static size_t number_of(const rd_kafka_conf_t *conf, const char *name) {
+    char value[32];
+    size_t size = sizeof value;
+    if (rd_kafka_conf_get(conf, name, value, &size)) die("no setting %s", name);
+    return strtoul(value, NULL, 10);
+}
+
 struct kafka_producer *kafka_producer_new(struct kafka *k, bool alone, struct error *e) {
     char why[256];
     rd_kafka_conf_t *conf = rd_kafka_conf_dup(k->settings.conf);
     kafka_conf_set(conf, "enable.idempotence", "true", "acks", "all", NULL);
     if (alone) kafka_conf_set(conf, "batch.num.messages", "1", NULL);
+    size_t most = number_of(conf, "queue.buffering.max.messages");
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_CREATETOPICS_RESULT);
     rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
     if (!rk) {
@@ -135,6 +144,8 @@ struct kafka_producer *kafka_producer_new(struct kafka *k, bool alone, struct er
     p->bus = k;
     p->rk = rk;
     p->alone = alone;
+    p->most = most;
+    list_init(&p->drained);
     map_init(&p->topics, io_random_u64(k->io));
     list_init(&p->to_ask);
     p->queue = rd_kafka_queue_get_main(rk);

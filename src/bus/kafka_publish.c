@@ -71,6 +71,7 @@ static rd_kafka_headers_t *headers_of(struct kafka *k, const struct bus_event *e
 struct unanswered {
     bus_done_fn *done;
     void *arg;
+    int gate;
 };
 
 static void answer(bus_done_fn *done, void *arg, enum err err, const char *why) {
@@ -101,10 +102,11 @@ static rd_kafka_resp_err_t produce(struct kafka_producer *p, rd_kafka_topic_t *r
                                    struct error *e) {
     struct unanswered *u = malloc(sizeof *u);
     if (!u) die("out of memory");
-    *u = (struct unanswered){.done = h->done, .arg = h->arg};
+    *u = (struct unanswered){.done = h->done, .arg = h->arg, .gate = h->gate};
     rd_kafka_vu_t what[] = {
         rkt ? (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = rkt}
             : (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = h->topic},
+        {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = h->gate && !h->key ? h->gate - 1 : RD_KAFKA_PARTITION_UA},
         {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
         {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {.ptr = (void *)h->key, .size = h->key_length}},
         {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {.ptr = (void *)h->payload, .size = h->payload_length}},
@@ -132,6 +134,20 @@ void kafka_held_send(struct kafka_producer *p, rd_kafka_topic_t *rkt, struct kaf
         return;
     }
     free(h); // its answer comes with the report, its headers are librdkafka's
+}
+
+void kafka_topic_send(struct kafka_topic *t, struct kafka_held *h) {
+    struct error e;
+    rd_kafka_resp_err_t code = produce(t->producer, t->rkt, h, &e);
+    if (!code) {
+        kafka_gate_passed(t, h->gate);
+        free(h);
+    } else if (kafka_err_no_topic(code)) { // it was deleted
+        t->known = false;
+        kafka_topic_wait(t, h);
+    } else {
+        kafka_held_answer(h, e.code, e.text);
+    }
 }
 
 // ---- one by one
@@ -174,10 +190,14 @@ static void send_again(struct kafka_producer *p, const rd_kafka_message_t *m, co
 
 // ---- reports
 
+static struct kafka_topic *topic_of(struct kafka_producer *p, const rd_kafka_message_t *m) {
+    const char *name = rd_kafka_topic_name(m->rkt);
+    return map_get(&p->topics, name, strlen(name));
+}
+
 // A broker that has just come back may not know its topics yet: the event waits until it is asked.
 static bool ask_for_topic(struct kafka_producer *p, const rd_kafka_message_t *m, const struct unanswered *u) {
-    const char *name = rd_kafka_topic_name(m->rkt);
-    struct kafka_topic *t = map_get(&p->topics, name, strlen(name));
+    struct kafka_topic *t = topic_of(p, m);
     if (!t || p->retired || p->bus->closing) return false;
     t->known = false;
     kafka_topic_wait(t, take_back(m, u));
@@ -190,6 +210,8 @@ void kafka_report(struct kafka_producer *p, const rd_kafka_message_t *m) {
     rd_kafka_msg_status_t status = rd_kafka_message_status(m);
     free(m->_private);
     bool ok = !m->err || status == RD_KAFKA_MSG_STATUS_PERSISTED, doubtful = ok && m->offset < 0;
+    struct kafka_topic *t = u.gate ? topic_of(p, m) : NULL;
+    if (t) kafka_gate_answered(t, u.gate, !ok && kafka_err(m->err) == ERR_UNAVAILABLE);
     if (doubtful && (p->retired || k->closing)) {
         answer(u.done, u.arg, ERR_UNAVAILABLE, "the broker takes it for a duplicate and does not say of what");
     } else if (doubtful) {
@@ -214,25 +236,36 @@ void kafka_report(struct kafka_producer *p, const rd_kafka_message_t *m) {
 
 // ---- publishing
 
-static enum err take(struct kafka *k, const struct kafka_held *record, bool create, struct error *e) {
+static enum err send_now(struct kafka_topic *t, const struct kafka_held *record, struct error *e) {
+    rd_kafka_resp_err_t code = produce(t->producer, t->rkt, record, e);
+    if (!code) kafka_gate_passed(t, record->gate);
+    else if (kafka_err_no_topic(code)) t->known = false; // it was deleted
+    return code ? e->code : ERR_OK;
+}
+
+static enum err take(struct kafka *k, struct kafka_held *record, bool create, struct error *e) {
     struct kafka_producer *p = kafka_producer_together(k, e);
     if (!p) return ERR_UNAVAILABLE;
     struct kafka_topic *t = kafka_topic_get(p, record->topic, e);
     if (!t) return e->code;
     t->create |= create;
+    if (t->known && kafka_gate_closed(t, record)) {
+        if (p->held + p->unanswered >= p->most) return error_set(e, ERR_BUSY, "too many events wait for the broker");
+        kafka_gate_hold(t, held_copy(record));
+        return ERR_OK;
+    }
     if (t->known) {
-        rd_kafka_resp_err_t code = produce(p, t->rkt, record, e);
-        if (!code) return ERR_OK;
-        if (!kafka_err_no_topic(code)) return e->code;
-        t->known = false; // it was deleted
+        enum err err = send_now(t, record, e);
+        if (t->known) return err;
     }
     if (p->waiting >= WAITING_MAX) return error_set(e, ERR_BUSY, "too many events wait to know their topic");
     kafka_topic_wait(t, held_copy(record));
     return ERR_OK;
 }
 
-enum err kafka_publish_record(struct kafka *k, const struct kafka_held *record, struct error *e) {
+enum err kafka_publish_record(struct kafka *k, const struct kafka_held *from, struct error *e) {
     struct error why;
+    struct kafka_held own = *from, *record = &own;
     enum err code = k->closing ? error_set(&why, ERR_CLOSED, "the bus is closing") : take(k, record, true, &why);
     if (code) rd_kafka_headers_destroy(record->headers);
     if (code && e) *e = why;

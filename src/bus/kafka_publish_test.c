@@ -2,6 +2,8 @@
 // BARID_TEST_KAFKA=HOST:PORT names one (tools/kafka.py -- COMMAND).
 #include "bus/kafka_rig_test.h"
 
+#include <time.h>
+
 #define API_PRODUCE 0
 
 static int setup_mock(void **state) {
@@ -237,14 +239,66 @@ static void a_full_queue_is_busy(void **state) {
     assert_int_equal(a.of[ERR_UNAVAILABLE], 100);
 }
 
+static double cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+struct trickle {
+    struct rig *rig;
+    struct answers *answers;
+    int left;
+};
+
+static bool put_one_more(void *arg) {
+    struct trickle *t = arg;
+    put(t->rig, "never", "k", "x", t->answers);
+    return --t->left == 0;
+}
+
+static void waiting_for_a_slow_broker_costs_nothing(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0};
+    put(&m->rig, "never", "k", "x", &a);
+    run_until_answers(&m->rig, &a, 1);
+    rd_kafka_mock_broker_set_rtt(m->cluster, 1, 900);
+    double begun = cpu_seconds();
+    // More than librdkafka has under way at once, and not at once: those it has in its hands would make one batch.
+    run_until(&m->rig, put_one_more, &(struct trickle){&m->rig, &a, 40});
+    run_until_answers(&m->rig, &a, 2);
+    assert_true(cpu_seconds() - begun < 0.2);
+    rd_kafka_mock_broker_set_rtt(m->cluster, 1, 0);
+    run_until_answers(&m->rig, &a, 41);
+    assert_int_equal(a.of[ERR_OK], 41);
+}
+
+static void events_without_a_key_go_to_all_partitions(void **state) {
+    struct mock *m = *state;
+    struct answers a = {0};
+    static struct record got[30];
+    int n[2] = {0};
+    for (int i = 0; i < 30; i++) put(&m->rig, "never", NULL, "x", &a);
+    run_until_answers(&m->rig, &a, 30);
+    read_records(&m->rig, "never", got, 30);
+    for (int i = 0; i < 30; i++) n[got[i].partition]++;
+    assert_true(n[0] > 0 && n[1] > 0);
+}
+
 struct replaced {
     struct kafka *k;
-    struct kafka_producer *old;
+    char old[128]; // its name: another one may have its address
 };
+
+static struct replaced to_be_replaced(struct kafka *k) {
+    struct replaced r = {.k = k};
+    snprintf(r.old, sizeof r.old, "%s", rd_kafka_name(k->together->rk));
+    return r;
+}
 
 static bool is_replaced(void *arg) {
     struct replaced *r = arg;
-    return r->k->together != r->old;
+    return !r->k->together || strcmp(rd_kafka_name(r->k->together->rk), r->old) != 0;
 }
 
 static void a_producer_that_is_broken_for_good_is_replaced(void **state) {
@@ -255,7 +309,7 @@ static void a_producer_that_is_broken_for_good_is_replaced(void **state) {
     run_until_answers(&m->rig, &a, 1);
     rd_kafka_mock_broker_set_down(m->cluster, 1);
     for (int i = 0; i < 5; i++) put(&m->rig, "never", "k", "x", &a);
-    struct replaced replaced = {k, k->together};
+    struct replaced replaced = to_be_replaced(k);
     rd_kafka_test_fatal_error(k->together->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a test");
     run_until(&m->rig, is_replaced, &replaced);
     rd_kafka_mock_broker_set_up(m->cluster, 1);
@@ -297,7 +351,7 @@ static void a_topic_that_is_wanted_outlives_the_producer(void **state) {
     rd_kafka_mock_topic_create(m->cluster, "wanted", 2, 1);
     rd_kafka_mock_topic_set_error(m->cluster, "wanted", RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
     kafka_topic_want(k, "wanted");
-    struct replaced replaced = {k, k->together};
+    struct replaced replaced = to_be_replaced(k);
     rd_kafka_test_fatal_error(k->together->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a test");
     run_until(&m->rig, is_replaced, &replaced);
     rd_kafka_mock_topic_set_error(m->cluster, "wanted", RD_KAFKA_RESP_ERR_NO_ERROR);
@@ -362,6 +416,8 @@ int main(void) {
         ON_MOCK(an_outage_is_away_and_passes),
         ON_MOCK(a_full_queue_is_busy),
         ON_MOCK(a_producer_that_is_broken_for_good_is_replaced),
+        ON_MOCK(waiting_for_a_slow_broker_costs_nothing),
+        ON_MOCK(events_without_a_key_go_to_all_partitions),
         ON_MOCK(a_topic_that_is_wanted_is_asked_for_until_it_is_there),
         ON_MOCK(a_topic_that_is_wanted_outlives_the_producer),
         ON_MOCK(closing_does_not_wait_for_ever),

@@ -31,6 +31,7 @@ struct kafka_ask {
     struct kafka_topic *topic; // NULL: only whether the broker is there
     rd_kafka_topic_t *rkt;
     rd_kafka_resp_err_t err, topic_err;
+    int partitions;
 };
 
 static void ask_next(struct kafka_producer *p);
@@ -45,6 +46,7 @@ static void topic_free(struct kafka_topic *t) {
     map_remove(&p->topics, t->name, (uint32_t)strlen(t->name));
     if (p->asking && p->asking->topic == t) p->asking->topic = NULL;
     if (t->rkt) rd_kafka_topic_destroy(t->rkt);
+    kafka_gates_free(t);
     free(t);
 }
 
@@ -81,6 +83,7 @@ struct kafka_topic *kafka_topic_get(struct kafka_producer *p, const char *name, 
 
 void kafka_topic_wait(struct kafka_topic *t, struct kafka_held *h) {
     bool first = list_empty(&t->waiting);
+    h->gate = 0; // its partition may not be there either
     list_push_back(&t->waiting, &h->node);
     t->producer->waiting++;
     if (!first) return;
@@ -132,6 +135,7 @@ static void topic_fails(struct kafka_topic *t, enum err err, const char *why) {
     struct list now;
     list_init(&now);
     for (struct kafka_held *h; (h = take_waiting(t));) list_push_back(&now, &h->node);
+    kafka_gates_take(t, &now);
     if (t->wanted) wanted_fails(t, err, why);
     else topic_free(t);
     for (struct list_node *n; (n = list_pop_front(&now));)
@@ -198,7 +202,8 @@ static void ask(struct loop_work *w) {
     if (a->rkt) {
         bool one = found->topic_cnt == 1;
         a->topic_err = one ? found->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-        if (!a->topic_err && found->topics[0].partition_cnt == 0) a->topic_err = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
+        a->partitions = one ? found->topics[0].partition_cnt : 0;
+        if (!a->topic_err && a->partitions == 0) a->topic_err = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
     }
     rd_kafka_metadata_destroy(found);
 }
@@ -220,6 +225,7 @@ static void asked(struct loop_work *w) {
     } else {
         kafka_is_there(p->bus);
         p->asking = NULL;
+        if (t && !a->topic_err) kafka_gates_set(t, a->partitions);
         if (t) decide(t, a->topic_err);
     }
     free(a);
