@@ -1,6 +1,7 @@
 // barid check: is what a data directory holds sound, and the media in PostgreSQL? What would be lost, and, asked for,
 // what can be saved?
 #include "journal/check.h"
+#include "base/hex.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "cli/check_media.h"
@@ -22,10 +23,12 @@ static const char help[] =
     "\n"
     "Reads the journal of a data directory record by record, every media file and every large AMQP body against the "
     "SHA-256 in\n"
-    "its name, and the database page by page. No server may be running on the directory.\n"
-    "In PostgreSQL it reads the media that are stored there against their SHA-256, and looks for those that messages "
-    "need and\n"
-    "that are nowhere. Servers may be running. Its pages are for its own tools (pg_amcheck).\n"
+    "its name, the database page by page, and looks for media that messages need and that are not there. No server may "
+    "be\n"
+    "running on the directory.\n"
+    "In PostgreSQL it looks for the same, and reads the media that are stored there against their SHA-256. Servers may "
+    "be\n"
+    "running. Its pages are for its own tools (pg_amcheck).\n"
     "Without --repair not a byte is changed.\n"
     "\n"
     "  --data DIR       the server's data directory; also BARID_DATA; default ./data, unless there is a --database\n"
@@ -53,6 +56,8 @@ struct checking {
     struct media_result media, bodies; // bodies: of AMQP messages
     struct stored_result stored;
     uint64_t database_damaged; // places
+    uint64_t missing;          // media files that the database needs
+    struct io *io;
 };
 
 static void show(struct checking *c, const char *kind, const char *file, uint64_t offset, uint64_t bytes,
@@ -85,14 +90,14 @@ static void on_database(void *arg, const char *what) {
 
 static void report_json(const struct checking *c, bool sound) {
     json_t *o = json_pack(
-        "{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I},s:O}", "sound", sound, "repaired",
-        c->repair && c->journal.lost_ranges > 0, "journal", "segments", (json_int_t)c->journal.segments, "records",
-        (json_int_t)c->journal.records, "record_bytes", (json_int_t)c->journal.record_bytes, "torn_bytes",
+        "{s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I,s:I},s:{s:I,s:I,s:I},s:{s:I},s:O}", "sound", sound,
+        "repaired", c->repair && c->journal.lost_ranges > 0, "journal", "segments", (json_int_t)c->journal.segments,
+        "records", (json_int_t)c->journal.records, "record_bytes", (json_int_t)c->journal.record_bytes, "torn_bytes",
         (json_int_t)c->journal.torn_bytes, "lost_ranges", (json_int_t)c->journal.lost_ranges, "lost_bytes",
         (json_int_t)c->journal.lost_bytes, "media", "files", (json_int_t)c->media.files, "bytes",
-        (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "bodies", "files",
-        (json_int_t)c->bodies.files, "bytes", (json_int_t)c->bodies.bytes, "damaged", (json_int_t)c->bodies.damaged,
-        "database", "damaged", (json_int_t)c->database_damaged, "findings", c->findings);
+        (json_int_t)c->media.bytes, "damaged", (json_int_t)c->media.damaged, "missing", (json_int_t)c->missing,
+        "bodies", "files", (json_int_t)c->bodies.files, "bytes", (json_int_t)c->bodies.bytes, "damaged",
+        (json_int_t)c->bodies.damaged, "database", "damaged", (json_int_t)c->database_damaged, "findings", c->findings);
     if (c->database != NULL)
         json_object_set_new(o, "stored",
                             json_pack("{s:I,s:I,s:I,s:I}", "media", (json_int_t)c->stored.media.files, "bytes",
@@ -112,6 +117,7 @@ static void report_directory(const struct checking *c) {
                (unsigned long long)j->lost_bytes, c->repair ? "given up" : "would be lost");
     printf("\nmedia:   %llu files, %llu bytes", (unsigned long long)c->media.files, (unsigned long long)c->media.bytes);
     if (c->media.damaged > 0) printf(", %llu damaged", (unsigned long long)c->media.damaged);
+    if (c->missing > 0) printf(", %llu missing", (unsigned long long)c->missing);
     if (c->bodies.files > 0) {
         printf("\nbodies:  %llu files, %llu bytes", (unsigned long long)c->bodies.files,
                (unsigned long long)c->bodies.bytes);
@@ -137,6 +143,25 @@ static void report_text(const struct checking *c, bool sound) {
     else puts(lost && !c->repair ? "damaged: `barid check --repair` salvages the rest" : "damaged");
 }
 
+static void on_needed(void *arg, const void *hash, size_t n, int64_t bytes) {
+    struct checking *c = arg;
+    char file[96] = "media/", *at = file + strlen(file);
+    if (n != 32 || media_is_there(c->io, "media", hash)) return;
+    hex_encode(hash, 1, at);
+    at[2] = '/';
+    hex_encode(hash, n, at + 3);
+    c->missing++;
+    show(c, "lost", file, 0, (uint64_t)bytes, "is needed, and is not there");
+}
+
+// What the database says is needed, unless it says nothing that can be trusted.
+static enum err check_needed(struct checking *c, const char *path, struct error *e) {
+    static const char sql[] = "select hash, max(bytes) from (" MEDIA_NEEDED ") group by hash order by hash";
+    if (c->database_damaged > 0) return ERR_OK;
+    enum err err = database_rows(path, sql, on_needed, c, e);
+    return err == ERR_NOT_FOUND ? ERR_OK : err; // it had not come as far as having tables
+}
+
 // A directory whose server never came as far as making one has nothing to lose in it; one with a journal has its
 // database elsewhere.
 static enum err check_database(struct checking *c, struct error *e) {
@@ -144,6 +169,7 @@ static enum err check_database(struct checking *c, struct error *e) {
     if ((size_t)snprintf(path, sizeof path, "%s/" DATABASE_FILE, c->data) >= sizeof path)
         return error_set(e, ERR_INVALID, "the path of the data directory is too long");
     enum err err = database_check(path, on_database, c, e);
+    if (err == ERR_OK) return check_needed(c, path, e);
     if (err != ERR_NOT_FOUND) return err;
     if (c->journal.segments > 0 && c->database == NULL)
         show(c, "note", DATABASE_FILE, 0, 0, "is not here: one in PostgreSQL is looked at with --database");
@@ -180,6 +206,7 @@ static int run(struct checking *c) {
     struct error e = {0};
     struct io *io = NULL;
     enum err err = open_directory(c, &io, &e);
+    c->io = io;
     if (err == ERR_OK && io != NULL) err = check(c, io, &e);
     if (err == ERR_OK && c->database != NULL) err = check_stored(c->database, io, on_media, c, &c->stored, &e);
     if (io != NULL) io_os_free(io);
@@ -188,7 +215,7 @@ static int run(struct checking *c) {
         return 1;
     }
     bool sound = (c->journal.lost_ranges == 0 || c->repair) && c->media.damaged == 0 && c->bodies.damaged == 0 &&
-                 c->database_damaged == 0 && c->stored.media.damaged == 0 && c->stored.missing == 0;
+                 c->database_damaged == 0 && c->missing == 0 && c->stored.media.damaged == 0 && c->stored.missing == 0;
     if (c->json) report_json(c, sound);
     else report_text(c, sound);
     return sound ? 0 : 1;

@@ -13,6 +13,12 @@ struct media_result {
     uint64_t files, bytes, damaged;
 };
 
+// hash, bytes: what a message has that somebody has yet to fetch, and what an upload has that has yet to become one. In
+// the tables of chat, on either database; a content may come more than once.
+#define MEDIA_NEEDED                                                                                                   \
+    "select hash, bytes from media where refs > 0 union all select m.media_hash, m.bytes from content c "              \
+    "join message m on m.mid = c.mid where m.media_hash is not null union all select hash, bytes from ticket"
+
 // Told for each that is not what its name says.
 typedef void media_finding_fn(void *arg, const char *file, uint64_t bytes, const char *what);
 // No directory: no files.

@@ -47,13 +47,9 @@ static struct db_sql there_sql = {.text = "select 1 where 0",
                                               "to_regclass('barid.media') is not null"};
 static struct db_sql stored_sql = {
     .text = "select hash, bytes from datastore_content where hash > ?1 order by hash limit 256"};
-// Of a message that somebody has yet to fetch, or of an upload that has yet to become one.
 static struct db_sql missing_sql = {
-    .text =
-        "select n.hash, max(n.bytes) from (select hash, bytes from media where refs > 0 union all "
-        "select m.media_hash, m.bytes from content c join message m on m.mid = c.mid where m.media_hash is not null "
-        "union all select hash, bytes from ticket) n where n.hash > ?1 and not exists "
-        "(select 1 from datastore_content s where s.hash = n.hash) group by n.hash order by 1 limit 256"};
+    .text = "select n.hash, max(n.bytes) from (" MEDIA_NEEDED ") n where n.hash > ?1 and not exists "
+            "(select 1 from datastore_content s where s.hash = n.hash) group by n.hash order by 1 limit 256"};
 
 // ---- names ----------------------------------------------------------------------------------------------
 

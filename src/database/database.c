@@ -123,6 +123,13 @@ enum err database_check(const char *url, database_finding_fn *each, void *arg, s
     return driver->check(url, each, arg, e);
 }
 
+enum err database_rows(const char *url, const char *sql, database_row_fn *each, void *arg, struct error *e) {
+    const struct db_driver *driver = driver_of(url);
+    if (!driver) return no_such_kind(url, e);
+    if (!driver->rows) return error_set(e, ERR_UNSUPPORTED, "only an embedded database is read without being opened");
+    return driver->rows(url, sql, each, arg, e);
+}
+
 enum err database_migrate(const char *url, const struct migration *migrations, database_migrated_fn *each, void *arg,
                           struct error *e) {
     const struct db_driver *driver = driver_of(url);

@@ -82,6 +82,11 @@ enum err database_submit(struct database *d, struct db_unit *u);
 typedef void database_finding_fn(void *arg, const char *what);
 enum err database_check(const char *url, database_finding_fn *each, void *arg, struct error *e);
 
+// What one statement finds in a database that nobody has open: its first two columns, a blob and a number. Changes
+// nothing either. SQLite only; ERR_NOT_FOUND when there is no database, or not the tables.
+typedef void database_row_fn(void *arg, const void *blob, size_t n, int64_t number);
+enum err database_rows(const char *url, const char *sql, database_row_fn *each, void *arg, struct error *e);
+
 // Applies what is missing, and tells each that was applied; for `barid migrate`. Needs no loop. PostgreSQL: under an
 // advisory lock, so that any number of programs may start at once.
 typedef void database_migrated_fn(void *arg, uint32_t number, const char *name);

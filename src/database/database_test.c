@@ -459,6 +459,12 @@ static enum err add_many(struct db *db, void *arg) {
     return db_run(db_prepare(db, &sql));
 }
 
+static void add_number(void *arg, const void *blob, size_t n, int64_t number) {
+    assert_int_equal(n, 2);
+    assert_memory_equal(blob, "\1\2", 2);
+    *(int64_t *)arg += number;
+}
+
 static void test_a_check_finds_damage_and_changes_nothing(void **state) {
     struct test_db t;
     struct error e = {0};
@@ -467,6 +473,11 @@ static void test_a_check_finds_damage_and_changes_nothing(void **state) {
     assert_int_equal(test_db_do(&t, add_many, NULL, false), ERR_OK);
     database_close(t.d);
     assert_int_equal(findings_of(&t), 0);
+    int64_t sum = 0;
+    assert_int_equal(
+        database_rows(t.path, "select x'0102', 1000 + id from things where id < 1003", add_number, &sum, &e), ERR_OK);
+    assert_int_equal(sum, 4003);
+    assert_int_equal(database_rows(t.path, "select x'00', 1 from nothing", add_number, &sum, &e), ERR_NOT_FOUND);
     snprintf(log, sizeof log, "%s-wal", t.path);
     assert_int_equal(access(log, F_OK), -1);
     FILE *f = fopen(t.path, "r+");

@@ -25,6 +25,8 @@ struct db_driver {
                      struct error *e);
     void (*close)(struct db *db);
     enum err (*check)(const char *url, database_finding_fn *each, void *arg, struct error *e); // database_check
+    // database_rows; NULL: it has no such
+    enum err (*rows)(const char *url, const char *sql, database_row_fn *each, void *arg, struct error *e);
     enum err (*exec)(struct db *db, const char *text, struct error *e); // several statements, no parameters
 
     enum err (*begin)(struct db *db, struct error *e);

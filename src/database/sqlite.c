@@ -217,6 +217,7 @@ const struct db_driver sqlite_driver = {
     .open = sqlite_open,
     .close = sqlite_close,
     .check = sqlite_check,
+    .rows = sqlite_rows,
     .exec = sqlite_exec,
     .begin = sqlite_begin,
     .commit = sqlite_commit,

@@ -52,6 +52,7 @@ const void *sqlite_read_blob(struct db_stmt *s, int column, size_t *n);
 
 // sqlite_check.c
 enum err sqlite_check(const char *url, database_finding_fn *each, void *arg, struct error *e);
+enum err sqlite_rows(const char *url, const char *sql, database_row_fn *each, void *arg, struct error *e);
 
 // sqlite_checkpoint.c
 enum err sqlite_checkpointer_new(const char *path, struct sqlite_checkpointer **out, struct error *e);

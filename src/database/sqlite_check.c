@@ -1,4 +1,4 @@
-// Is a SQLite database sound? Asked of SQLite itself, without changing a byte of any file.
+// Is a SQLite database sound, and what is in it? Asked of SQLite itself, without changing a byte of any file.
 //
 //   no log beside it    opened as immutable: SQLite makes no -wal and no -shm
 //   a log beside it     (the server was killed) opened alone: the log is read, its index is kept in memory, and
@@ -70,12 +70,31 @@ static enum err ask(sqlite3 *handle, const char *pragma, const char *prefix, dat
     return ERR_CORRUPT;
 }
 
-enum err sqlite_check(const char *url, database_finding_fn *each, void *arg, struct error *e) {
+static enum err open_unchanged(const char *url, sqlite3 **out, struct error *e) {
     const char *path = sqlite_path(url);
     if (!is_there(path, "", false)) return error_set(e, ERR_NOT_FOUND, "there is no database at %s", path);
+    enum err err = is_there(path, "-wal", true) ? open_alone(path, out) : open_immutable(path, out);
+    return err && *out ? sqlite_fail(*out, path, e) : err;
+}
+
+enum err sqlite_rows(const char *url, const char *sql, database_row_fn *each, void *arg, struct error *e) {
     sqlite3 *handle = NULL;
-    enum err err = is_there(path, "-wal", true) ? open_alone(path, &handle) : open_immutable(path, &handle);
-    if (err && handle) err = sqlite_fail(handle, path, e);
+    sqlite3_stmt *s = NULL;
+    enum err err = open_unchanged(url, &handle, e);
+    if (!err && sqlite3_prepare_v2(handle, sql, -1, &s, NULL) == SQLITE_ERROR)
+        err = error_set(e, ERR_NOT_FOUND, "%s", sqlite3_errmsg(handle));
+    int rc = SQLITE_ROW;
+    while (!err && (rc = sqlite3_step(s)) == SQLITE_ROW)
+        each(arg, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0), sqlite3_column_int64(s, 1));
+    if (!err && rc != SQLITE_DONE) err = sqlite_fail(handle, "reading", e);
+    sqlite3_finalize(s);
+    sqlite3_close(handle);
+    return err;
+}
+
+enum err sqlite_check(const char *url, database_finding_fn *each, void *arg, struct error *e) {
+    sqlite3 *handle = NULL;
+    enum err err = open_unchanged(url, &handle, e);
     if (!err) err = ask(handle, "PRAGMA integrity_check(1000)", "", each, arg, e);
     if (!err) err = ask(handle, "PRAGMA foreign_key_check", "refers to a row that is not there: ", each, arg, e);
     sqlite3_close(handle);

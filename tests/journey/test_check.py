@@ -206,6 +206,30 @@ def test_a_damaged_media_file_is_found(server):
         shutil.rmtree(copy)
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_a_media_file_that_is_gone_is_missed(server, killed):
+    """Once a message has it, or an upload that is to become one; not when everybody has fetched it."""
+    bob, (first, fetched) = send_media(server, b"first", b"fetched")
+    waiting = hashlib.sha256(b"waiting").hexdigest()
+    alice = server.api()
+    alice.login("alice")
+    alice.upload(b"waiting", "image/png")
+    entries = eventually(lambda: (lambda e: e if len(e) == 2 else None)(bob.mailbox()["entries"]), what="both")
+    bob.received(entries[1]["message_id"])
+    path = os.path.join(server.data, "media", "{0:.2}", "{0}")
+    eventually(lambda: not os.path.exists(path.format(fetched)), what="the removal")
+    server.kill9() if killed else server.stop()
+    assert check(server.data)[0] == 0
+    for name in (first, waiting):
+        os.unlink(path.format(name))
+    before = content_of(server.data)
+    code, told = check_json(server.data)
+    assert code == 1 and not told["sound"] and told["media"]["missing"] == 2
+    assert sorted(lost(told)) == sorted((name, "is needed, and is not there") for name in (first, waiting))
+    assert content_of(server.data) == before, "not a byte is changed"
+    assert check(server.data)[1].splitlines()[-2:] == ["media:   0 files, 0 bytes, 2 missing", "damaged"]
+
+
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["left over"]])
 def test_wrong_usage(tmp_path, arguments):
     assert check(str(tmp_path), *arguments)[0] == 2
