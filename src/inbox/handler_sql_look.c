@@ -60,7 +60,7 @@ static enum err run(struct db *db, struct db_unit *u) {
         if (shape >= 0) l->shape = shape;
     }
     if (row == DB_DONE && l->shape < 0)
-        snprintf(l->why, sizeof l->why, "no function %s.%s(uuid, text, text, bytea|text|jsonb|json, jsonb)%s",
+        snprintf(l->why, sizeof l->why, "no function %s.%s(uuid, text, text, bytea|text|jsonb|json, jsonb)%.66s",
                  l->h->schema, l->h->function, others);
     return (enum err) - row;
 }
