@@ -169,7 +169,9 @@ struct outbox {
     struct map keys;           // by text
     struct list ready;
     struct list to_settle;
-    struct row *buried; // settled while a claim was reading: it may have seen them
+    size_t to_settle_n;
+    bool failed_to_settle; // … and one of them was not taken: its attempt is to be written down at once
+    struct row *buried;    // settled while a claim was reading: it may have seen them
     struct map doubted; // keys that gave rows back while a claim was reading: what it brings of them may come too early
     uint64_t doubted_buckets; // … and buckets that were lost
     struct claim claim;
@@ -187,7 +189,7 @@ struct outbox {
     bool away, away_waiting;
     char away_why[ERROR_TEXT_MAX];
     uint32_t away_attempts;
-    struct loop_timer safety_timer, away_timer, settle_timer, claim_timer;
+    struct loop_timer safety_timer, away_timer, settle_timer, gather_timer, claim_timer;
     struct loop_post settle_post;
     struct outbox_stats stats;
 };

@@ -31,6 +31,8 @@
 #define NOTICES_MS     1000
 #define CONSUMER_MAX   255
 #define WRITTEN_MS     500
+#define GATHER_MS      10  // what was taken may wait so long to be deleted together …
+#define GATHER_MOST    512 // … unless there is as much as this
 
 const struct backoff away_backoff = {.base_ms = 500, .cap_ms = 5000, .multiplier = 2.0};
 
@@ -110,15 +112,32 @@ void outbox_drop(struct outbox *o, uint64_t buckets) {
 
 // ---- what became of a row
 
+// A deletion for each event that is taken costs the database more than the event's way through it. Nobody waits for
+// one: its key goes on, and a crash only makes what was not deleted come twice, as it may anyway. Where something else
+// hangs on it, or memory is short, it is not put off.
+static bool may_gather(const struct outbox *o) {
+    return o->leases && !o->options.table.consumer && !o->options.on_published && !o->draining &&
+           !o->failed_to_settle && o->to_settle_n < GATHER_MOST && o->rows.len < o->options.rows_max / 2;
+}
+
 static void settle_soon(struct outbox *o) {
-    if (!o->settle_post.posted && !o->settling) loop_post(o->options.loop, &o->settle_post);
+    if (o->settle_post.posted || o->settling) return;
+    if (!may_gather(o)) loop_post(o->options.loop, &o->settle_post);
+    else if (!loop_timer_active(&o->gather_timer)) loop_timer_start(o->options.loop, &o->gather_timer, GATHER_MS);
+}
+
+static void to_settle(struct outbox *o, struct row *r, bool first) {
+    if (first) list_push_front(&o->to_settle, &r->in_settle);
+    else list_push_back(&o->to_settle, &r->in_settle);
+    o->to_settle_n++;
+    o->failed_to_settle |= r->outcome != ROW_PUBLISHED;
 }
 
 void outbox_outcome(struct row *r, enum row_outcome how) {
     struct outbox *o = r->o;
     r->outcome = how;
     r->state = how == ROW_RETRY ? ROW_FAILED : ROW_SETTLED;
-    list_push_back(&o->to_settle, &r->in_settle);
+    to_settle(o, r, false);
     if (how == ROW_BLOCK || (how == ROW_WAIT && !r->key->loose)) key_block(r->key);
     else if (how != ROW_RETRY) key_leave(r);
     settle_soon(o);
@@ -286,13 +305,10 @@ static void settled(struct outbox *o, struct settle *s) {
 // Tries again, row by row, so that one that cannot be settled does not keep the others; that one goes to the end.
 static void settle_failed(struct outbox *o, struct settle *s, enum err err) {
     struct list_node *n;
-    if (s->n == 1) {
-        list_push_back(&o->to_settle, list_pop_front(&s->rows));
-    } else {
-        while ((n = list_last(&s->rows)) != NULL) {
-            list_remove(n);
-            list_push_front(&o->to_settle, n);
-        }
+    if (s->n == 1) to_settle(o, LIST_ITEM(list_pop_front(&s->rows), struct row, in_settle), false);
+    while ((n = list_last(&s->rows)) != NULL) {
+        list_remove(n);
+        to_settle(o, LIST_ITEM(n, struct row, in_settle), true);
     }
     if (err == ERR_CLOSED) return;
     if (err != ERR_UNAVAILABLE && err != ERR_BUSY && err != ERR_TIMEOUT) o->settle_limit = 1; // one of them is to blame
@@ -308,7 +324,7 @@ static void settle_done(struct db_unit *u, enum err err) {
     if (outbox_ended(o) || o->closing) return;
     if (err) settle_failed(o, s, err);
     else settled(o, s);
-    settle(o);
+    if (!list_empty(&o->to_settle)) settle_soon(o);
     outbox_pump(o);
     outbox_claim(o);
     outbox_check_drained(o);
@@ -327,6 +343,9 @@ static void settle(struct outbox *o) {
         list_push_back(&s->rows, n);
         s->n++;
     }
+    o->to_settle_n -= s->n;
+    if (list_empty(&o->to_settle)) o->failed_to_settle = false;
+    loop_timer_stop(o->options.loop, &o->gather_timer);
     crash_point("publish.confirmed");
     enum err err = database_submit(o->options.database, &s->unit);
     if (err) settle_failed(o, s, err);
@@ -339,6 +358,7 @@ static void settle_posted(struct loop_post *p) {
 }
 
 static void settle_again(struct loop_timer *t) { settle(LIST_ITEM(t, struct outbox, settle_timer)); }
+static void gathered(struct loop_timer *t) { settle(LIST_ITEM(t, struct outbox, gather_timer)); }
 
 // ---- the outside
 
@@ -418,6 +438,7 @@ enum err outbox_new(struct outbox **out, const struct outbox_options *options, s
     o->safety_timer.fn = safety_check;
     o->away_timer.fn = send_away_ended;
     o->settle_timer.fn = settle_again;
+    o->gather_timer.fn = gathered;
     o->claim_timer.fn = claim_again;
     o->settle_post.fn = settle_posted;
     snprintf(o->name, sizeof o->name, "%s", options->name ? options->name : "barid");
@@ -449,6 +470,7 @@ void outbox_free(struct outbox *o) {
     loop_timer_stop(loop, &o->safety_timer);
     loop_timer_stop(loop, &o->away_timer);
     loop_timer_stop(loop, &o->settle_timer);
+    loop_timer_stop(loop, &o->gather_timer);
     loop_timer_stop(loop, &o->claim_timer);
     if (o->leases) end_shared(o);
     size_t at = 0;

@@ -423,6 +423,44 @@ static void test_what_somebody_else_had_meanwhile_is_read_anew(void **state) {
     tear_down(f);
 }
 
+#define TRICKLE 20
+#define ROUNDS  10
+
+static void answer_one(struct loop_timer *t) {
+    struct producer *p = (struct producer *)((char *)t - offsetof(struct producer, timer));
+    if (p->answered == p->answers_n) return;
+    struct answer a = p->answers[p->answered++];
+    a.done(a.arg, a.how, "");
+    loop_timer_start(p->f->pg.t.loop, t, 0);
+}
+
+static bool all_answered(struct fixture *f) { return f->producers[0].answered >= f->want; }
+
+static void test_what_is_taken_one_by_one_is_deleted_together(void **state) {
+    struct fixture *f = set_up();
+    struct producer *p = &f->producers[0];
+    sql(f, "create table deletions (n bigint)");
+    sql(f, "create function note_deletion() returns trigger language plpgsql as "
+           "$$ begin insert into deletions values (1); return null; end $$");
+    sql(f, "create trigger note_deletion after delete on barid.outbox "
+           "for each statement execute function note_deletion()");
+    start(f, 0);
+    f->who = 0;
+    wait_until(f, has_all);
+    p->timer.fn = answer_one;
+    long deletions = TRICKLE;
+    for (int i = 0; i < ROUNDS && deletions > TRICKLE / 4; i++) { // a machine that stands still now and then needs more
+        sql(f, "truncate deletions");
+        publish(f, "'k' || g", 1, TRICKLE);
+        f->want += TRICKLE;
+        wait_until(f, all_answered);
+        wait_until(f, table_empty);
+        deletions = sql(f, "select count(*) from deletions");
+    }
+    assert_in_range(deletions, 1, TRICKLE / 4);
+    tear_down(f);
+}
+
 struct parked_list {
     int n, blocked;
     int64_t id;
@@ -694,6 +732,7 @@ int main(void) {
         cmocka_unit_test(test_who_leaves_gives_everything_back),
         cmocka_unit_test(test_the_buckets_of_one_that_died_are_taken_over),
         cmocka_unit_test(test_a_lost_lease_is_respected),
+        cmocka_unit_test(test_what_is_taken_one_by_one_is_deleted_together),
         cmocka_unit_test(test_what_somebody_else_had_meanwhile_is_read_anew),
         cmocka_unit_test(test_a_parked_event_lets_its_key_go_on),
         cmocka_unit_test(test_a_blocked_key_waits_until_its_event_is_retried),
