@@ -70,6 +70,13 @@ void bus_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queu
     b->v->each_queue(b, each, arg);
 }
 
+enum err bus_each_parked(const char *url, const char *group, bus_parked_fn *each, void *arg, struct error *e) {
+#ifdef BARID_KAFKA
+    if (strncmp(url, "kafka://", 8) == 0) return kafka_each_parked(url, group, each, arg, e);
+#endif
+    return error_set(e, ERR_UNSUPPORTED, "only what is parked on Kafka can be listed; over AMQP it is in a queue");
+}
+
 struct engine *bus_engine(struct bus *b) {
     return b->v->engine(b);
 }

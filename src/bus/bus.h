@@ -113,6 +113,19 @@ struct bus_queue_stats {
 // Is the other side there? Always, for the embedded bus.
 bool bus_reachable(struct bus *b);
 void bus_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
+
+// An event that a group has given up, as the bus keeps it.
+struct bus_parked {
+    struct bus_event event; // its topic is the one it came by
+    struct bus_place at;    // where it is now
+    const char *from;       // where it came from: "orders/3@1742"
+    const char *reason, *parked_at;
+    uint32_t attempts;
+};
+typedef void bus_parked_fn(void *arg, const struct bus_parked *p); // valid during the call
+// All of a group's, of Kafka alone; for tools: needs no loop, and blocks. ERR_UNSUPPORTED: another kind of bus.
+enum err bus_each_parked(const char *url, const char *group, bus_parked_fn *each, void *arg, struct error *e);
+
 struct engine *bus_engine(struct bus *b); // the embedded engine, NULL on other buses
 
 #endif

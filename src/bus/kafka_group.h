@@ -7,6 +7,7 @@
 //   kafka_record.c      what a record says
 //   kafka_lag.c         how far behind
 //   kafka_park.c        what gave up goes to the topic GROUP.parked
+//   kafka_parked.c      that topic, read by tools
 #ifndef BARID_BUS_KAFKA_GROUP_H
 #define BARID_BUS_KAFKA_GROUP_H
 

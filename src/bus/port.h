@@ -27,6 +27,7 @@ struct bus_subscription {
 
 enum err embedded_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);
 enum err kafka_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);
+enum err kafka_each_parked(const char *url, const char *group, bus_parked_fn *each, void *arg, struct error *e);
 enum err amqp_bus_open(struct bus **out, struct loop *loop, const struct bus_options *o, struct error *e);
 
 #endif

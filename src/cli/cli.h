@@ -19,6 +19,7 @@ int cli_receive(int argc, char **argv);
 int cli_parked(int argc, char **argv);
 int cli_consumer(int argc, char **argv);
 int cli_parked_queue(int argc, char **argv); // with --queue
+int cli_parked_bus(int argc, char **argv);   // with --bus
 int cli_register(int argc, char **argv);
 int cli_user(int argc, char **argv);
 int cli_vhost(int argc, char **argv);

@@ -1,5 +1,5 @@
 // barid parked: the events that gave up after their attempts; look at them, send them on again, drop them. With --queue
-// it is about a queue of the broker: parked_queue.c.
+// it is about a queue of the broker: parked_queue.c; with --bus about what Kafka keeps: parked_bus.c.
 //
 // Works on the database itself, also while others run on it. A server on a data directory finds an event that was sent
 // on again at its next safety check, at most 30 seconds later, or when it starts; on PostgreSQL a notice tells at once.
@@ -231,6 +231,8 @@ int cli_parked(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--queue") == 0 || strncmp(argv[i], "--queue=", 8) == 0)
             return cli_parked_queue(argc, argv);
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--bus") == 0 || strncmp(argv[i], "--bus=", 6) == 0) return cli_parked_bus(argc, argv);
     p.numbers = calloc((size_t)argc + 1, sizeof *p.numbers);
     if (!p.numbers || !parse(&p, argc, argv)) {
         free(p.numbers);

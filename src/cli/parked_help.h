@@ -1,4 +1,4 @@
-// The help of `barid parked`, which is two: parked.c and parked_queue.c.
+// The help of `barid parked`, which is three: parked.c, parked_bus.c and parked_queue.c.
 #ifndef BARID_CLI_PARKED_HELP_H
 #define BARID_CLI_PARKED_HELP_H
 
@@ -32,6 +32,14 @@ static const char parked_help[] =
     "\n"
     "  --database URL       postgresql://…; also BARID_DATABASE\n"
     "  --inbox [CONSUMER]   what a consumer's handler did not take, of all consumers or of one; otherwise the outbox\n"
-    "A retried event is taken up at once. With --on-failure block its key waits until it is retried or dropped.\n";
+    "A retried event is taken up at once. With --on-failure block its key waits until it is retried or dropped.\n"
+    "\n"
+    "What a consumer could not even store, which Kafka keeps in the topic CONSUMER.parked:\n"
+    "\n"
+    "barid parked list                       --bus URL --consumer NAME   all of them\n"
+    "barid parked show PARTITION@OFFSET      --bus URL --consumer NAME   one, with its headers and its payload\n"
+    "\n"
+    "  --bus URL            kafka://…, as the consumer's --from\n"
+    "  --consumer NAME      whose\n";
 
 #endif

@@ -59,8 +59,25 @@ def test_the_stored_offset_waits_for_the_parking_of_what_cannot_be_stored(shop, 
         assert json.loads(parked.value())["bad"] and headers["barid-parked-offset"] == b"5"
         assert headers["ce_id"].decode() == event and b"more than 65536 bytes" in headers["barid-parked-reason"]
         eventually(lambda: offsets(shop) == (11, 1), 30, "the offset going past it")
+        the_tool_shows_it(kafka, consumer, event)
         publisher.send("k", 3).flush()
         waits(shop, publisher, receiver)
+
+
+def parked(kafka, consumer, *words):
+    return subprocess.run([binary(), "parked", *words, "--bus", f"kafka://{kafka.address}", "--consumer", consumer],
+                          capture_output=True, text=True, check=False)
+
+
+def the_tool_shows_it(kafka, consumer, event):
+    [only] = [json.loads(line) for line in parked(kafka, consumer, "list", "--json").stdout.splitlines()]
+    assert only["event_id"] == event and only["number"] == "0@0" and only["place"].endswith("@5") and only["key"] == "k"
+    assert "more than 65536 bytes" in only["error"] and only["parked_at"].startswith("20")
+    shown = parked(kafka, consumer, "show", "0@0").stdout
+    assert event in shown and '"bad": 1' in shown and "heavy=xxx" in shown
+    assert parked(kafka, consumer, "show", "0@1").returncode == 1
+    assert "takes nothing out" in parked(kafka, consumer, "drop", "0@0").stderr
+    assert parked(kafka, "receive_nobody", "list").stdout == "Nothing is parked.\n"
 
 
 def test_what_was_parked_last_in_its_partition_is_not_parked_again(shop, kafka, topic, publisher, consumer):
