@@ -24,7 +24,7 @@ bool sql_means_away(enum err err) {
 
 // A relation of its own has to be made longer, for which a full disk has no room.
 static struct db_sql probe_sql = {
-    .text = "create temporary table barid_probe on commit drop as "
+    .text = "create temporary table if not exists barid_probe on commit drop as "
             "select repeat('x', 7000) as filler from generate_series(1, 32)",
 };
 
