@@ -46,7 +46,8 @@ static void defaults(rd_kafka_conf_t *conf) {
     kafka_conf_set(conf, "session.timeout.ms", "6000", "heartbeat.interval.ms", "1500",
                    "topic.metadata.refresh.interval.ms", "2000", "fetch.error.backoff.ms", "100",
                    // Of each partition, since each has a queue of its own; and a fetch (fetch.message.max.bytes) more.
-                   "queued.max.messages.kbytes", "2048", NULL);
+                   // librdkafka looks once a second whether a full queue has room again, so less would be slow.
+                   "queued.max.messages.kbytes", "8192", NULL);
     // Publishing. A batch is what has gathered while the one before was under way, so waiting for more gains nothing
     // that is worth the wait. A record that is not confirmed in 30 seconds is answered as `away`: longer than an
     // election or a broker's restart takes, which librdkafka thus rides out by itself and in order; short enough that
