@@ -161,8 +161,12 @@ enum err accepts_run(struct db *db, struct gathered **ops, size_t n) {
     for (size_t i = 0; i < n; i++) gone_clear(&((struct accept *)ops[i])->gone);
     enum err err = gather_settings(db);
     if (err == ERR_OK) err = find(db, ops, n);
-    for (size_t i = 0; i < n && err == ERR_OK; i++)
-        if (ops[i]->result == ERR_OK && !ops[i]->alone) add(c, (struct accept *)ops[i]);
+    size_t rows = 0;
+    for (size_t i = 0; i < n && err == ERR_OK; i++) {
+        struct accept *op = (struct accept *)ops[i];
+        if (!gather_takes(ops[i], &rows, ops[i]->result == ERR_OK ? op->members : 0)) continue;
+        if (ops[i]->result == ERR_OK && !ops[i]->alone) add(c, op);
+    }
     if (err == ERR_OK) err = write_all(db, c);
     for (size_t i = 0; i < c->n && err == ERR_OK; i++) crash_point("accept.before_commit");
     free(c);

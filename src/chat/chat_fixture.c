@@ -74,7 +74,7 @@ static void join_servers(struct fixture *f) {
     if (f->database_url[0] == '\0') return;
     struct joining j = {0};
     struct servers_options o = {
-        .loop = f->loop, .io = f->disk, .database = f->database, .name = "fixture", .alone = true, .arg = &j};
+        .loop = f->loop, .io = f->disk, .database = f->database, .name = "fixture", .alone = !f->several, .arg = &j};
     f->servers = servers_join(&o, on_joined);
     run_until(f, has_joined, &j);
     must(j.err, &j.error);
@@ -145,15 +145,20 @@ static void database_make(struct fixture *f) {}
 static void database_drop(struct fixture *f) {}
 #endif
 
+static void directory_new(struct fixture *f) {
+    struct error e = {0};
+    snprintf(f->dir, sizeof f->dir, "/tmp/barid-chat-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    must(io_os_new(&f->disk, f->dir, &e), &e);
+}
+
 int fixture_setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     struct clock_io *clock = calloc(1, sizeof *clock);
     assert_true(f != NULL && clock != NULL);
     struct error e = {0};
-    snprintf(f->dir, sizeof f->dir, "/tmp/barid-chat-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
     must(loop_new(&f->loop, &e), &e);
-    must(io_os_new(&f->disk, f->dir, &e), &e);
+    directory_new(f);
     clock->io.v = &clock_vtable;
     clock->disk = f->disk;
     f->clock = &clock->io;
@@ -177,13 +182,35 @@ static void remove_all(const char *dir) {
     rmdir(dir);
 }
 
+struct fixture *fixture_beside(struct fixture *f) {
+    struct fixture *other = calloc(1, sizeof *other);
+    assert_non_null(other);
+    fixture_close(f);
+    f->several = true;
+    fixture_open(f);
+    *other = *f;
+    directory_new(other);
+    fixture_open(other);
+    return other;
+}
+
+static void directory_free(struct fixture *f) {
+    io_os_free(f->disk);
+    remove_all(f->dir);
+}
+
+void fixture_beside_free(struct fixture *other) {
+    fixture_close(other);
+    directory_free(other);
+    free(other);
+}
+
 int fixture_teardown(void **state) {
     struct fixture *f = *state;
     fixture_close(f);
     database_drop(f);
     loop_free(f->loop);
-    io_os_free(f->disk);
-    remove_all(f->dir);
+    directory_free(f);
     free(f->clock);
     free(f);
     return 0;

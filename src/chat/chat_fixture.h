@@ -25,6 +25,7 @@ struct fixture {
     struct bus *bus;
     struct chat *chat;
     struct chat_options options; // what the service is opened with
+    bool several;                // servers may be on the database
 };
 
 // With BARID_TEST_CHAT_ON=postgres the tests run on PostgreSQL, on the server that BARID_TEST_POSTGRES names. True,
@@ -35,6 +36,9 @@ int fixture_setup(void **state); // cmocka: *state is a struct fixture
 int fixture_teardown(void **state);
 void fixture_open(struct fixture *f);
 void fixture_close(struct fixture *f); // open again: a restart
+// PostgreSQL: one more server on the database of `f`, on the same loop. `f` becomes one of several: it is opened again.
+struct fixture *fixture_beside(struct fixture *f);
+void fixture_beside_free(struct fixture *other);
 void clock_forward(struct fixture *f, int64_t ms);
 // Runs the loop until `until` says so; fails the test when that takes too long.
 void run_until(struct fixture *f, bool (*until)(void *arg), void *arg);

@@ -118,17 +118,17 @@ enum err push_to_users(struct db *db, const struct pushing *p, size_t n) {
     static struct db_sql entries = {
         .text = "select 1 where 0",
         .postgres =
-            "with e as materialized (select * from unnest(?1::bigint[], ?2::bigint[], ?3::bigint[], ?4::bigint[], "
-            "?5::bigint[]) with ordinality e (uid, type, mid, by_uid, at, n)), "
-            "t as materialized (select did, uid, last_cursor, home, poll_home from device where uid = any(?1) "
-            "and token_hash is not null order by did for no key update), "
-            "p as materialized (select e.*, t.did, t.home, t.poll_home, "
-            "t.last_cursor + row_number() over (partition by t.did order by e.n) as cursor "
-            "from e join t on t.uid = e.uid), "
+            "with t as materialized (select d.did, d.last_cursor, d.home, d.poll_home, y.ns from "
+            "(select uid, array_agg(n::int order by n) as ns from unnest(?1::bigint[]) with ordinality e (uid, n) "
+            "group by uid) y join device d on d.uid = y.uid and d.token_hash is not null "
+            "order by d.did for no key update of d), "
+            "p as materialized (select i.n, t.did, t.home, t.poll_home, "
+            "t.last_cursor + row_number() over (partition by t.did order by i.n) as cursor "
+            "from t cross join unnest(t.ns) i (n)), "
             "a as (update device d set last_cursor = y.cursor from (select did, max(cursor) as cursor from p "
             "group by did) y where d.did = y.did), "
-            "b as (insert into mailbox (did, cursor, type, mid, by_uid, at) "
-            "select did, cursor, type, mid, by_uid, at from p) "
+            "b as (insert into mailbox (did, cursor, type, mid, by_uid, at) select did, cursor, (?2::bigint[])[n], "
+            "(?3::bigint[])[n], (?4::bigint[])[n], (?5::bigint[])[n] from p) "
             "select n, did, cursor, home, poll_home from p order by n, did"};
     int64_t columns[5][PUSHES_MAX];
     struct push *pushes[PUSHES_MAX];

@@ -21,6 +21,7 @@ struct gather {
     struct list waiting;
     size_t waits;
     size_t under_way; // ops that have no answer yet
+    size_t most;      // ops of a batch, while there are such with many recipients
     bool ended;       // the last one under way frees it
 };
 
@@ -29,8 +30,15 @@ enum err gather_settings(struct db *db) {
         .text = "select 1",
         .postgres = "select set_config('plan_cache_mode', 'force_generic_plan', true), "
                     "set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), "
-                    "set_config('enable_mergejoin', 'off', true)"};
+                    "set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true), "
+                    "set_config('jit', 'off', true)"};
     return db_run_later(db_prepare(db, &settings));
+}
+
+bool gather_takes(struct gathered *op, size_t *rows, int64_t recipients) {
+    op->later = *rows > 0 && *rows + (size_t)recipients > GATHER_ROWS;
+    *rows += (size_t)recipients;
+    return !op->later;
 }
 
 // ---- the ops of a batch, one by one ---------------------------------------------------------------------
@@ -45,9 +53,12 @@ static void one_is_over(struct op *op) {
     else flush(g);
 }
 
-// A whole batch that failed for a reason that passes has failed for each; for another, one of them is to blame.
+// A database that is away or full is so for each. Anything else one of them may be to blame for, or that they are many:
+// the time a statement may take, what the server has memory for, locks it waited for too long.
+static bool failed_for_all(enum err err) { return err == ERR_UNAVAILABLE || err == ERR_FULL || err == ERR_CLOSED; }
+
 static void end_one(struct batch *b, struct gathered *op, enum err err) {
-    if (err != ERR_OK && (chat_transient(err) || err == ERR_CLOSED)) {
+    if (failed_for_all(err)) {
         op->op.unit.error = b->op.unit.error;
         op_end(&op->op, err);
     } else if (err != ERR_OK || op->alone) {
@@ -57,8 +68,23 @@ static void end_one(struct batch *b, struct gathered *op, enum err err) {
     }
 }
 
-static void end_all(struct batch *b, enum err err) {
+// Those for later go back to where they were, and so many will be tried at once.
+static size_t put_back(struct batch *b) {
+    struct gather *g = b->gather;
     size_t n = b->n;
+    while (n > 0 && b->ops[n - 1]->later) {
+        list_push_front(&g->waiting, &b->ops[--n]->in_gather);
+        g->waits++;
+        g->under_way--;
+    }
+    ASSERT(n > 0);
+    g->most = n < b->n ? n : 2 * g->most;
+    if (g->most > GATHER_BATCH) g->most = GATHER_BATCH;
+    return n;
+}
+
+static void end_all(struct batch *b, enum err err) {
+    size_t n = b->n > 0 && err == ERR_OK ? put_back(b) : b->n;
     b->n = 0;
     for (size_t i = 0; i < n; i++) end_one(b, b->ops[i], err);
 }
@@ -66,7 +92,7 @@ static void end_all(struct batch *b, enum err err) {
 static enum err batch_run(struct db *db, struct db_unit *u) {
     struct batch *b = (struct batch *)u;
     for (size_t i = 0; i < b->n; i++) {
-        b->ops[i]->alone = false; // of an earlier attempt
+        b->ops[i]->alone = b->ops[i]->later = false; // of an earlier attempt
         b->ops[i]->result = ERR_OK;
         b->ops[i]->op.unit.error.code = ERR_OK;
     }
@@ -90,7 +116,7 @@ static void fill(struct gather *g, struct batch *b) {
     size_t looked_at = 0;
     LIST_EACH_SAFE(&g->waiting, at) {
         struct gathered *op = LIST_ITEM(at, struct gathered, in_gather);
-        if (b->n == GATHER_BATCH || op->single || looked_at++ == LOOK_MOST) break;
+        if (b->n == g->most || op->single || looked_at++ == LOOK_MOST) break;
         if (has(b, op->id)) continue;
         list_remove(at);
         op->op.server = homes_server(g->chat);
@@ -100,16 +126,24 @@ static void fill(struct gather *g, struct batch *b) {
     g->under_way = b->n;
 }
 
-static struct gathered *take_first(struct gather *g) {
+static struct gathered *first(struct gather *g) {
+    return LIST_ITEM(list_first(&g->waiting), struct gathered, in_gather);
+}
+
+// Each in its own unit, side by side.
+static void submit_first(struct gather *g) {
+    struct gathered *op = first(g);
+    list_remove(&op->in_gather);
     g->waits--;
-    g->under_way = 1;
-    return LIST_ITEM(list_pop_front(&g->waiting), struct gathered, in_gather);
+    g->under_way++;
+    op_submit(&op->op);
 }
 
 static void flush(struct gather *g) {
     if (g->under_way > 0 || list_empty(&g->waiting)) return;
-    if (g->waits == 1 || LIST_ITEM(list_first(&g->waiting), struct gathered, in_gather)->single) {
-        op_submit(&take_first(g)->op);
+    if (g->waits == 1 || first(g)->single) {
+        do submit_first(g);
+        while (!list_empty(&g->waiting) && first(g)->single);
         return;
     }
     struct batch *b = op_new(g->chat, sizeof *b, batch_run, batch_answer);
@@ -123,6 +157,7 @@ struct gather *gather_new(struct chat *c, gather_run_fn *run) {
     struct gather *g = chat_alloc(sizeof *g);
     g->chat = c;
     g->run = run;
+    g->most = GATHER_BATCH;
     list_init(&g->waiting);
     return g;
 }

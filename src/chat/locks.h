@@ -1,8 +1,8 @@
 // In which order rows are locked where several units run at once (PostgreSQL), so that they wait for each other and
 // never in a circle (docs/decisions/0013). On SQLite units run one after the other, and none of this does anything.
 //
-//   conversation -> users -> messages (by mid) -> devices (by did) -> contents of the data store and
-//   media (by hash) -> quotas (by uid)
+//   conversation -> users (by uid) -> messages (by mid) -> inbox (by id) -> claims (by mid, did) -> devices (by did)
+//   -> contents of the data store and media (by hash) -> quotas (by uid)
 //
 // A user is the row of `account`. Whoever makes or ends a device holds it alone; whoever writes into mailboxes holds
 // the users whose devices they are together with others like it, so that no device comes or goes meanwhile. A message

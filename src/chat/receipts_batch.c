@@ -131,13 +131,22 @@ static void decide(struct work *w, struct receipt *op) {
 
 // ---- and is written -------------------------------------------------------------------------------------
 
-static enum err write_all(struct db *db, struct work *w, int64_t now) {
+// They are locked in the order of notified.c, which changes them without their messages, and as in receipts.c before
+// the sender's devices.
+static enum err close_claims(struct db *db, const struct work *w) {
     static struct db_sql close = {
         .text = "select 1",
-        .postgres = "update device_delivery q set received_at = a.at, "
-                    "notified_at = coalesce(q.notified_at, nullif(a.notified, 0)), open = 0 "
-                    "from unnest(?1::bigint[], ?2::bigint[], ?3::bigint[], ?4::bigint[]) a (mid, did, at, notified) "
-                    "where q.mid = a.mid and q.did = a.did"};
+        .postgres = "with t as materialized (select q.mid, q.did, a.at, a.notified from "
+                    "unnest(?1::bigint[], ?2::bigint[], ?3::bigint[], ?4::bigint[]) a (mid, did, at, notified) "
+                    "join device_delivery q on q.mid = a.mid and q.did = a.did "
+                    "order by q.mid, q.did for no key update of q) "
+                    "update device_delivery q set received_at = t.at, "
+                    "notified_at = coalesce(q.notified_at, nullif(t.notified, 0)), open = 0 "
+                    "from t where q.mid = t.mid and q.did = t.did"};
+    return write(db, &close, &w->closed, 4);
+}
+
+static enum err write_all(struct db *db, struct work *w, int64_t now) {
     static struct db_sql receive = {
         .text = "select 1",
         .postgres = "update delivery x set received_at = a.at from unnest(?1::bigint[], ?2::bigint[], ?3::bigint[]) "
@@ -154,8 +163,7 @@ static enum err write_all(struct db *db, struct work *w, int64_t now) {
             "from unnest(?1::bigint[], ?2::bigint[], ?3::bigint[], ?4::bigint[]) a (mid, open, claims, deleted) "
             "where m.mid = a.mid"};
     static struct db_sql content = {.text = "select 1", .postgres = "delete from content where mid = any(?1)"};
-    enum err err = write(db, &close, &w->closed, 4);
-    if (err == ERR_OK) err = write(db, &receive, &w->received, 3);
+    enum err err = write(db, &receive, &w->received, 3);
     if (err == ERR_OK) err = write(db, &read, &w->read, 3);
     if (err == ERR_OK) err = write(db, &message, &w->messages, 4);
     if (err == ERR_OK) err = write(db, &content, &w->contents, 1);
@@ -178,6 +186,7 @@ enum err receipts_run(struct db *db, struct gathered **ops, size_t n) {
     if (err == ERR_OK) err = lock(db, ops, n);
     if (err == ERR_OK) err = find(db, ops, n);
     for (size_t i = 0; i < n && err == ERR_OK; i++) decide(w, (struct receipt *)ops[i]);
+    if (err == ERR_OK) err = close_claims(db, w);
     if (err == ERR_OK) err = push_to_users(db, w->pushes, w->pushes_n);
     if (err == ERR_OK) err = write_all(db, w, ((struct receipt *)ops[0])->now);
     if (err == ERR_OK) err = push_tell_all(db, w->pushed, w->pushes_n, ops[0]->op.server);
