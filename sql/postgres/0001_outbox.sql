@@ -37,7 +37,7 @@ create index outbox_parked on barid.outbox (id) where state <> 0;
 create index outbox_waiting on barid.outbox (next_at) where next_at is not null;  -- keys that wait for their next attempt
 create index outbox_blocked on barid.outbox (key) where state = 2;  -- asked at every claim, so kept apart and tiny
 
--- What a consumer has taken in. Insert only; forgotten seven days after the event was handled.
+-- What a consumer has taken in. Insert only; forgotten six to seven days after the event was handled (--remember).
 create table barid.inbox (
     consumer text not null,
     event_id uuid not null,
