@@ -3,7 +3,8 @@ import pytest
 
 from support.parts import EVERY, on
 
-ON_EVERY = {"test_kill_cycles.py", "test_lost_answer.py", "test_same_id.py", "test_server_crash_points.py"}
+ON_EVERY = {"test_kill_cycles.py", "test_lost_answer.py", "test_same_id.py", "test_server_crash_points.py",
+            "test_crash_points_at_once.py"}
 
 
 def pytest_generate_tests(metafunc):
