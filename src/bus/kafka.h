@@ -76,7 +76,6 @@ struct kafka_producer {
 };
 
 struct kafka_producer *kafka_producer_new(struct kafka *k, bool alone, struct error *e);
-void kafka_producer_retire(struct kafka_producer *p); // what is not confirmed is answered ERR_UNAVAILABLE, soon
 // Answers everything, waiting at most so long for the broker. Then the producer is gone.
 void kafka_producer_close(struct kafka_producer *p, uint32_t patience_ms);
 void kafka_destroy(struct loop *loop, rd_kafka_t *rk); // on the pool: librdkafka's destructor waits
@@ -156,7 +155,6 @@ struct kafka {
     struct list producers, members;          // members: struct kafka_member
     struct kafka_producer *together, *alone; // NULL until needed
     struct list lonely;                      // struct kafka_held, for `alone`, one at a time
-    struct kafka_held *sent_alone;
     struct loop_timer probe;
     bool reachable, closing;
 };

@@ -57,7 +57,8 @@ static void purge(struct kafka_producer *p) {
     rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 }
 
-void kafka_producer_retire(struct kafka_producer *p) {
+// What is not confirmed is answered ERR_UNAVAILABLE, soon.
+static void retire(struct kafka_producer *p) {
     struct kafka *k = p->bus;
     if (p->retired) return;
     p->retired = true;
@@ -76,7 +77,7 @@ static void on_error(struct kafka_producer *p, rd_kafka_event_t *event) {
     if (rd_kafka_event_error_is_fatal(event) || code == RD_KAFKA_RESP_ERR__FATAL) {
         code = rd_kafka_fatal_error(p->rk, why, sizeof why);
         log_event(LOG_WARN, "kafka_producer_replaced", "code", rd_kafka_err2name(code), "why", why, NULL);
-        kafka_producer_retire(p);
+        retire(p);
         return;
     }
     log_event(LOG_DEBUG, "kafka_error", "code", rd_kafka_err2name(code), "why", rd_kafka_event_error_string(event),

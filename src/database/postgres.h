@@ -87,10 +87,9 @@ extern const struct db_driver postgres_driver;
 // as libpq gives it.
 enum err postgres_connect(const char *url, bool pipeline, PGconn **out, struct postgres_session *session,
                           struct error *e);
-// A statement without parameters on a connection that is not in pipeline mode, waited for so long at most. The result
-// has succeeded; NULL: something failed, PQerrorMessage knows what.
-PGresult *postgres_query(PGconn *conn, const char *text, int patience_ms);
-bool postgres_ask(PGconn *conn, const char *text, int patience_ms); // the same without the result
+// A statement without parameters on a connection that is not in pipeline mode, waited for so long at most. False:
+// something failed, PQerrorMessage knows what.
+bool postgres_ask(PGconn *conn, const char *text, int patience_ms);
 
 // postgres_error.c
 // Our code for what the server said; fills `e`, and tells whether the unit may run again. Dies when a statement of ours

@@ -99,7 +99,8 @@ static PGconn *connect_once(const PQconninfoOption *given, bool with_options) {
 
 static void ignore_notice(void *arg, const PGresult *r) {}
 
-PGresult *postgres_query(PGconn *conn, const char *text, int patience_ms) {
+// The result has succeeded; NULL: something failed.
+static PGresult *query(PGconn *conn, const char *text, int patience_ms) {
     uint64_t until = postgres_now_ms() + (uint64_t)patience_ms, now;
     if (!PQsendQuery(conn, text)) return NULL;
     while (PQflush(conn) > 0 || PQisBusy(conn)) {
@@ -115,7 +116,7 @@ PGresult *postgres_query(PGconn *conn, const char *text, int patience_ms) {
 }
 
 bool postgres_ask(PGconn *conn, const char *text, int patience_ms) {
-    PGresult *r = postgres_query(conn, text, patience_ms);
+    PGresult *r = query(conn, text, patience_ms);
     PQclear(r);
     return r != NULL;
 }
@@ -137,12 +138,12 @@ static enum err too_old(PGconn *conn, struct error *e) {
 static enum err make_ours(PGconn *conn, bool pipeline, struct postgres_session *session, struct error *e) {
     if (PQserverVersion(conn) < OLDEST) return too_old(conn, e);
     PQsetNoticeReceiver(conn, ignore_notice, NULL);
-    PGresult *r = postgres_query(conn,
-                                 "select set_config('search_path', 'barid' || coalesce(', ' || "
-                                 "nullif(current_setting('search_path'), ''), ''), false), "
-                                 "(select setting from pg_settings where name = 'statement_timeout') "
-                                 "where current_setting('barid.session', true) = '1'",
-                                 FIRST_QUERY_MS);
+    PGresult *r = query(conn,
+                        "select set_config('search_path', 'barid' || coalesce(', ' || "
+                        "nullif(current_setting('search_path'), ''), ''), false), "
+                        "(select setting from pg_settings where name = 'statement_timeout') "
+                        "where current_setting('barid.session', true) = '1'",
+                        FIRST_QUERY_MS);
     if (!r) return postgres_lost(conn, "beginning a session", e);
     session->pooled = PQntuples(r) == 0;
     session->patience_ms = patience(session->pooled ? STATEMENT_MS : PQgetvalue(r, 0, 1));

@@ -360,8 +360,6 @@ static void settle_posted(struct loop_post *p) {
 static void settle_again(struct loop_timer *t) { settle(LIST_ITEM(t, struct outbox, settle_timer)); }
 static void gathered(struct loop_timer *t) { settle(LIST_ITEM(t, struct outbox, gather_timer)); }
 
-// ---- the outside
-
 // ---- notices
 
 static const char *channel(const struct outbox *o) {
