@@ -18,7 +18,7 @@
 #define PAIRS 10
 
 struct bench;
-struct pair {
+struct couple {
     struct bench *bench;
     struct chat_actor sender, reader;
     struct chat_link *out, *in;
@@ -26,7 +26,7 @@ struct pair {
 };
 struct bench {
     struct fixture *f;
-    struct pair pairs[PAIRS];
+    struct couple pairs[PAIRS];
     unsigned long total, started, complete;
 };
 
@@ -38,7 +38,7 @@ static void done(void *arg, const struct error *error) {
 }
 static void accepted(void *arg, const struct error *error, const struct chat_accepted *ok) { done(arg, error); }
 
-static void start(struct pair *p) {
+static void start(struct couple *p) {
     static char text[200];
     struct bench *b = p->bench;
     if (b->started == b->total) return;
@@ -54,7 +54,7 @@ static void start(struct pair *p) {
 }
 
 struct fetch {
-    struct pair *pair;
+    struct couple *pair;
     struct id message_id;
 };
 static void fetched(void *arg, const struct error *error, const struct chat_content *ok) {
@@ -66,7 +66,7 @@ static void fetched(void *arg, const struct error *error, const struct chat_cont
 }
 
 static void shown(void *arg, const struct chat_entry *entries, size_t n) {
-    struct pair *p = arg;
+    struct couple *p = arg;
     for (size_t i = 0; i < n; i++) {
         struct fetch *f = calloc(1, sizeof *f);
         if (f == NULL) die("out of memory");
@@ -77,7 +77,7 @@ static void shown(void *arg, const struct chat_entry *entries, size_t n) {
 }
 
 static void told(void *arg, const struct chat_entry *entries, size_t n) {
-    struct pair *p = arg;
+    struct couple *p = arg;
     for (size_t i = 0; i < n; i++) {
         if (entries[i].type != ENTRY_READ) continue;
         p->bench->complete++;
@@ -93,7 +93,7 @@ static bool is_complete(void *arg) {
 
 static void pair_start(struct bench *b, int i) {
     static const struct chat_link_events in = {shown, nothing, closed, none}, out = {told, nothing, closed, none};
-    struct pair *p = &b->pairs[i];
+    struct couple *p = &b->pairs[i];
     char name[16];
     p->bench = b;
     snprintf(name, sizeof name, "s%d", i);
