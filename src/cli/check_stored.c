@@ -3,6 +3,7 @@
 #include "base/hex.h"
 #include "base/io.h"
 #include "base/loop.h"
+#include "cli/waited_unit.h"
 #include "database/database.h"
 #include "datastore/datastore.h"
 
@@ -15,8 +16,7 @@
 
 // Names in their order, a page at a time.
 struct page {
-    struct db_unit unit; // first
-    struct stored_check *c;
+    struct waited_unit unit; // first
     struct db_sql *sql;
     uint8_t after[DATASTORE_HASH];
     size_t after_n; // 0: from the beginning
@@ -71,24 +71,10 @@ static enum err page_run(struct db *db, struct db_unit *u) {
     return row < 0 ? (enum err) - row : ERR_OK;
 }
 
-static void page_done(struct db_unit *u, enum err err) {
-    struct stored_check *c = ((struct page *)u)->c;
-    c->err = err;
-    loop_stop(c->loop);
-}
-
 static enum err read_page(struct stored_check *c) {
     struct page *p = &c->page;
     if (p->n > 0) memcpy(p->after, p->hashes[p->n - 1], p->after_n = DATASTORE_HASH);
-    p->c = c;
-    p->unit = (struct db_unit){.run = page_run, .done = page_done, .read_only = true};
-    enum err err = database_submit(c->database, &p->unit);
-    if (err == ERR_OK) {
-        loop_run(c->loop);
-        err = c->err;
-    }
-    if (err != ERR_OK) *c->e = p->unit.error;
-    return err;
+    return unit_wait(&p->unit, c->loop, c->database, page_run, true, c->e);
 }
 
 // check() for every name that the statement gives.

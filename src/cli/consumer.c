@@ -2,6 +2,7 @@
 #include "base/loop.h"
 #include "cli/cli.h"
 #include "cli/table.h"
+#include "cli/waited_unit.h"
 #include "database/database.h"
 #include "inbox/consumers.h"
 
@@ -26,31 +27,17 @@ static const char help[] =
     "  --help           this\n";
 
 struct consumer_command {
-    struct db_unit unit; // first
+    struct waited_unit unit; // first
     struct loop *loop;
     struct database *database;
     const char *url, *drop; // drop: its name, NULL: list
     bool force, json, more;
     struct table table;
-    enum err err;
 };
-
-static void done(struct db_unit *u, enum err err) {
-    struct consumer_command *c = (struct consumer_command *)u;
-    c->err = err;
-    loop_stop(c->loop);
-}
 
 static enum err do_unit(struct consumer_command *c, enum err (*run)(struct db *db, struct db_unit *u), bool read_only,
                         struct error *e) {
-    c->unit = (struct db_unit){.run = run, .done = done, .read_only = read_only, .frees_space = true};
-    enum err err = database_submit(c->database, &c->unit);
-    if (err == ERR_OK) {
-        loop_run(c->loop);
-        err = c->err;
-    }
-    if (err != ERR_OK) *e = c->unit.error;
-    return err;
+    return unit_wait(&c->unit, c->loop, c->database, run, read_only, e);
 }
 
 // ---- list

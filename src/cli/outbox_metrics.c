@@ -4,8 +4,6 @@
 #include "cli/metrics_door.h"
 
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 const char *notices_word(enum database_notices notices) {
     switch (notices) {
@@ -38,27 +36,4 @@ void outbox_metrics(struct buf *b, const char *command, const struct outbox_stat
     number(b, command, "oldest_seconds", "gauge", "Age of the oldest event waiting.", (double)s->oldest_age_ms / 1000);
     number(b, command, "parked", "gauge", "Events whose attempts are spent.", (double)s->parked);
     number(b, command, "blocked", "gauge", "Of the parked: those whose key waits for them.", (double)s->blocked);
-}
-
-// What is secret in a URL stands before an @, after the first colon of the part after ://, or is called password.
-void url_shown(const char *url, char *out, size_t size) {
-    const char *user = strstr(url, "://"), *at = NULL;
-    if (user) {
-        user += 3;
-        size_t authority = strcspn(user, "/?");
-        for (size_t i = 0; i < authority; i++)
-            if (user[i] == '@') at = user + i;
-    }
-    const char *colon = at ? memchr(user, ':', (size_t)(at - user)) : NULL;
-    if (colon) snprintf(out, size, "%.*s***%s", (int)(colon + 1 - url), url, at);
-    else snprintf(out, size, "%s", url);
-    char *secret = strstr(out, "password=");
-    if (secret) snprintf(secret, size - (size_t)(secret - out), "password=***");
-}
-
-void process_name(const char *given, char *out, size_t size) {
-    char host[40] = "";
-    gethostname(host, sizeof host - 1);
-    if (given) snprintf(out, size, "%s", given);
-    else snprintf(out, size, "%s:%d", host, (int)getpid());
 }

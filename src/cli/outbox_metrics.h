@@ -8,9 +8,5 @@
 // barid_<command>_published_total, _failed_total, _parked, _lag …
 void outbox_metrics(struct buf *b, const char *command, const struct outbox_stats *s);
 const char *notices_word(enum database_notices notices); // "arrive"
-// The URL without its password, for the screen and the log.
-void url_shown(const char *url, char *out, size_t size);
-// What others see a process as: what it was given, or NULL: machine and process, "host:4711".
-void process_name(const char *given, char *out, size_t size);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/time.h"
 #include "cli/cli.h"
 #include "cli/parked_help.h"
+#include "cli/waited_unit.h"
 #include "database/database.h"
 #include "outbox/outbox.h"
 
@@ -21,7 +22,7 @@
 enum action { ACTION_LIST, ACTION_SHOW, ACTION_RETRY, ACTION_DROP };
 
 struct parked {
-    struct db_unit unit; // first
+    struct waited_unit unit; // first
     struct loop *loop;
     const char *data, *database; // the latter: PostgreSQL
     struct outbox_parked_choice choice;
@@ -31,7 +32,6 @@ struct parked {
     size_t count;
     bool found; // show
     uint64_t listed;
-    enum err err;
 };
 
 static bool wanted(const struct parked *p, int64_t number) {
@@ -107,12 +107,6 @@ static enum err run(struct db *db, struct db_unit *u) {
     return err;
 }
 
-static void done(struct db_unit *u, enum err err) {
-    struct parked *p = (struct parked *)u;
-    p->err = err;
-    loop_stop(p->loop);
-}
-
 static void report(const struct parked *p) {
     if (p->action == ACTION_LIST && !p->listed && !p->json) puts("Nothing is parked.");
     if (p->action != ACTION_RETRY && p->action != ACTION_DROP) return;
@@ -131,14 +125,8 @@ static enum err work(struct parked *p, struct error *e) {
     struct database_options options = {.url = p->database ? p->database : path, .connections = 1};
     err = database_open(&d, p->loop, &options, NULL, e);
     if (!err) {
-        p->unit = (struct db_unit){.run = run, .done = done, .frees_space = true};
-        p->unit.read_only = p->action == ACTION_LIST || p->action == ACTION_SHOW;
-        err = database_submit(d, &p->unit);
-        if (!err) {
-            loop_run(p->loop);
-            err = p->err;
-        }
-        if (err) *e = p->unit.error;
+        bool looks = p->action == ACTION_LIST || p->action == ACTION_SHOW;
+        err = unit_wait(&p->unit, p->loop, d, run, looks, e);
         database_close(d);
     }
     loop_free(p->loop);

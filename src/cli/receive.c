@@ -10,7 +10,6 @@
 //     handler  sql:shop.on_order
 //     metrics  http://127.0.0.1:9187/metrics
 //   ready
-#include "base/assert.h"
 #include "base/crash.h"
 #include "base/io.h"
 #include "base/list.h"
@@ -20,7 +19,8 @@
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/metrics_door.h"
-#include "cli/outbox_metrics.h"
+#include "cli/shown.h"
+#include "cli/stop_signals.h"
 #include "database/database.h"
 #include "inbox/handler.h"
 #include "inbox/intake.h"
@@ -31,7 +31,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uv.h>
 
 #define CONSUMER_MAX     100
 #define CHECK_AGAIN_MS   1000
@@ -39,7 +38,6 @@
 #define READY_MOST_MS    3000 // the broker is away: it is said without it
 #define DRAIN_MORE_MS    5000 // beyond the handler's own time limit
 #define HANDLER_TIME_MAX UINT64_C(86400000)
-#define URL_SHOWN        512
 
 static const struct setting settings[] = {
     {"database", "URL", NULL, "the application's: postgresql://USER:PASSWORD@HOST/NAME"},
@@ -83,9 +81,9 @@ struct receive {
     struct metrics_door *door;
     struct loop_timer check_again, ready, patience;
     uint64_t ready_until_ms;
-    uv_signal_t signals[2];
+    struct stop_signals signals;
     char shared[URL_SHOWN + 600]; // what all of the consumer have in common
-    bool started, stopping, intake_drained, queue_drained, failed;
+    bool started, intake_drained, queue_drained, failed;
 };
 
 // ---- settings
@@ -146,26 +144,17 @@ static bool read_settings(struct receive *r) {
 
 // ---- what people see
 
-// Without the password and without settings, which may hold another.
-static const char *shown(const char *url, char out[static URL_SHOWN]) {
-    const char *at = strstr(url, "://"), *host = at ? at + 3 : url;
-    size_t n = strcspn(host, "?");
-    const char *password = memchr(host, ':', n), *user_end = memrchr(host, '@', n);
-    if (user_end && password && password < user_end)
-        snprintf(out, URL_SHOWN, "%.*s%.*s", (int)(password - url), url, (int)(host + n - user_end), user_end);
-    else snprintf(out, URL_SHOWN, "%.*s", (int)(host + n - url), url);
-    return out;
+// A webhook's URL may hold a password, too.
+static const char *handler_shown(const struct receive *r, char out[static URL_SHOWN]) {
+    return strncmp(r->handler_spec, "http", 4) == 0 ? url_shown(r->handler_spec, out) : r->handler_spec;
 }
 
 static void say_ready(const struct receive *r) {
     char from[URL_SHOWN], into[URL_SHOWN], handler[URL_SHOWN];
-    bool v6 = strchr(r->address, ':') != NULL, web = strncmp(r->handler_spec, "http", 4) == 0;
-    printf("barid " BARID_VERSION "\n  from     %s  %s\n  into     %s  as %s\n  handler  %s\n", shown(r->from, from),
-           r->topic, shown(r->database_url, into), r->consumer,
-           web ? shown(r->handler_spec, handler) : r->handler_spec);
-    if (r->door)
-        printf("  metrics  http://%s%s%s:%u/metrics\n", v6 ? "[" : "", r->address, v6 ? "]" : "",
-               metrics_door_port(r->door));
+    printf("barid " BARID_VERSION "\n  from     %s  %s\n  into     %s  as %s\n  handler  %s\n",
+           url_shown(r->from, from), r->topic, url_shown(r->database_url, into), r->consumer,
+           handler_shown(r, handler));
+    if (r->door) door_print("metrics", "http", r->address, metrics_door_port(r->door), "/metrics");
     puts("ready");
     fflush(stdout);
 }
@@ -220,7 +209,7 @@ static void write_metrics(void *arg, struct buf *b) {
 
 static const char *say_missing(void *arg) {
     const struct receive *r = arg;
-    if (r->stopping) return "going down";
+    if (r->signals.stopping) return "going down";
     if (database_notices(r->database) == NOTICES_AWAY) return "the database is away";
     return bus_reachable(r->bus) ? NULL : "the broker is away";
 }
@@ -283,7 +272,7 @@ static void start_rest(struct receive *r) {
 // One of the consumer's processes, or not: others are at work with other topics, or another handler.
 static void on_joined(void *arg, enum err err, const char *why) {
     struct receive *r = arg;
-    if (r->stopping) return;
+    if (r->signals.stopping) return;
     if (err != ERR_OK) {
         log_event(LOG_ERROR, "not_joined", "consumer", r->consumer, "error", why, NULL);
         cannot_start(why);
@@ -293,9 +282,7 @@ static void on_joined(void *arg, enum err err, const char *why) {
 
 static enum err start_queue(struct receive *r, struct error *e) {
     char handler[URL_SHOWN];
-    bool web = strncmp(r->handler_spec, "http", 4) == 0;
-    snprintf(r->shared, sizeof r->shared, "topics %s, handler %s", r->topic,
-             web ? shown(r->handler_spec, handler) : r->handler_spec);
+    snprintf(r->shared, sizeof r->shared, "topics %s, handler %s", r->topic, handler_shown(r, handler));
     struct outbox_options o = {.loop = r->loop,
                                .io = r->io,
                                .database = r->database,
@@ -319,7 +306,7 @@ static void start_all(struct receive *r) {
 
 static void on_checked(void *arg, enum err err, const char *why) {
     struct receive *r = arg;
-    if (r->stopping) return;
+    if (r->signals.stopping) return;
     if (err == ERR_OK) {
         start_all(r);
         return;
@@ -354,7 +341,7 @@ static void end(struct receive *r) {
     loop_timer_stop(r->loop, &r->patience);
     loop_timer_stop(r->loop, &r->check_again);
     loop_timer_stop(r->loop, &r->ready);
-    for (size_t i = 0; i < 2; i++) uv_close((uv_handle_t *)&r->signals[i], NULL);
+    stop_signals_end(&r->signals);
     loop_stop(r->loop);
 }
 
@@ -382,14 +369,8 @@ static void out_of_patience(struct loop_timer *t) {
     end(r);
 }
 
-static void on_signal(uv_signal_t *handle, int number) {
-    struct receive *r = handle->data;
-    if (r->stopping) {
-        log_text(LOG_WARN, "stopping", "asked twice: ending at once");
-        _Exit(1);
-    }
-    r->stopping = true;
-    log_text(LOG_INFO, "stopping", "%s: finishing what is under way", number == SIGINT ? "SIGINT" : "SIGTERM");
+static void stop(void *arg) {
+    struct receive *r = arg;
     if (!r->started) _Exit(0); // nothing was taken
     r->patience.fn = out_of_patience;
     loop_timer_start(r->loop, &r->patience, r->handler_timeout_ms + DRAIN_MORE_MS);
@@ -398,20 +379,11 @@ static void on_signal(uv_signal_t *handle, int number) {
     outbox_drain(r->queue, on_queue_drained, r);
 }
 
-static void watch_signals(struct receive *r) {
-    static const int numbers[2] = {SIGTERM, SIGINT};
-    signal(SIGPIPE, SIG_IGN); // a program may not read its input, a caller not its answer
-    for (size_t i = 0; i < 2; i++) {
-        ASSERT(uv_signal_init(loop_uv(r->loop), &r->signals[i]) == 0);
-        r->signals[i].data = r;
-        ASSERT(uv_signal_start(&r->signals[i], on_signal, numbers[i]) == 0);
-    }
-}
-
 static int receive(struct receive *r) {
     struct error e = {0};
     if (open_parts(r, &e) != ERR_OK) cannot_start(e.text);
-    watch_signals(r);
+    signal(SIGPIPE, SIG_IGN); // a program may not read its input, a caller not its answer
+    stop_signals_watch(&r->signals, r->loop, stop, r);
     r->check_again.fn = check_again;
     r->ready.fn = ready_or_later;
     handler_check(r->handler, on_checked, r);

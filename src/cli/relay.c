@@ -10,9 +10,9 @@
 //
 // SIGTERM: nothing new is begun, what is with the broker is waited for and written down, the buckets are given back for
 // others to go on with at once.
-#include "base/assert.h"
 #include "base/crash.h"
 #include "base/io.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "bus/bus.h"
@@ -20,6 +20,9 @@
 #include "cli/config.h"
 #include "cli/metrics_door.h"
 #include "cli/outbox_metrics.h"
+#include "cli/shown.h"
+#include "cli/stop_signals.h"
+#include "cli/waited_unit.h"
 #include "database/database.h"
 #include "outbox/outbox.h"
 
@@ -27,7 +30,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uv.h>
 
 #define DRAIN_MS 15000
 
@@ -61,11 +63,8 @@ struct relay {
     struct bus *bus;
     struct outbox *outbox;
     struct metrics_door *door;
-    struct db_unit check;
-    enum err checked;
     struct loop_timer drain_timer;
-    uv_signal_t signals[2];
-    bool stopping;
+    struct stop_signals signals;
 };
 
 // ---- settings
@@ -121,7 +120,7 @@ static void write_metrics(void *arg, struct buf *b) {
 
 static const char *say_missing(void *arg) {
     const struct relay *r = arg;
-    if (r->stopping) return "going down";
+    if (r->signals.stopping) return "going down";
     if (database_notices(r->database) == NOTICES_AWAY) return "the database is away";
     return bus_reachable(r->bus) ? NULL : "the broker is away";
 }
@@ -137,21 +136,9 @@ static enum err check_run(struct db *db, struct db_unit *u) {
                                      "the database has no outbox: run `barid migrate`, or leave --no-migrate away");
 }
 
-static void check_done(struct db_unit *u, enum err err) {
-    struct relay *r = (struct relay *)((char *)u - offsetof(struct relay, check));
-    r->checked = err;
-    loop_stop(r->loop);
-}
-
 static enum err check_schema(struct relay *r, struct error *e) {
-    r->check = (struct db_unit){.run = check_run, .done = check_done, .read_only = true};
-    enum err err = database_submit(r->database, &r->check);
-    if (!err) {
-        loop_run(r->loop);
-        err = r->checked;
-    }
-    if (err) *e = r->check.error;
-    return err;
+    struct waited_unit check;
+    return unit_wait(&check, r->loop, r->database, check_run, true, e);
 }
 
 static enum err open_outbox(struct relay *r, struct error *e) {
@@ -196,14 +183,10 @@ static void close_all(struct relay *r) {
 }
 
 static void say_ready(const struct relay *r) {
-    char database[512], to[512];
-    url_shown(config_text(&r->config, "database"), database, sizeof database);
-    url_shown(config_text(&r->config, "to"), to, sizeof to);
-    printf("barid " BARID_VERSION "\n  relay    %s\n  database %s\n  to       %s\n", r->name, database, to);
-    bool v6 = strchr(r->metrics_address, ':') != NULL;
-    if (r->door)
-        printf("  metrics  http://%s%s%s:%u/metrics\n", v6 ? "[" : "", r->metrics_address, v6 ? "]" : "",
-               metrics_door_port(r->door));
+    char database[URL_SHOWN], to[URL_SHOWN];
+    printf("barid " BARID_VERSION "\n  relay    %s\n  database %s\n  to       %s\n", r->name,
+           url_shown(config_text(&r->config, "database"), database), url_shown(config_text(&r->config, "to"), to));
+    if (r->door) door_print("metrics", "http", r->metrics_address, metrics_door_port(r->door), "/metrics");
     puts("ready");
     fflush(stdout);
 }
@@ -213,37 +196,21 @@ static void say_ready(const struct relay *r) {
 static void on_drained(void *arg) {
     struct relay *r = arg;
     loop_timer_stop(r->loop, &r->drain_timer);
-    for (size_t i = 0; i < 2; i++) uv_close((uv_handle_t *)&r->signals[i], NULL);
+    stop_signals_end(&r->signals);
     loop_stop(r->loop);
 }
 
 static void on_drain_late(struct loop_timer *t) {
-    struct relay *r = (struct relay *)((char *)t - offsetof(struct relay, drain_timer));
+    struct relay *r = LIST_ITEM(t, struct relay, drain_timer);
     log_text(LOG_WARN, "stopping", "no answer for what is under way: others go on with it when the leases have ended");
     on_drained(r);
 }
 
-static void on_signal(uv_signal_t *handle, int number) {
-    struct relay *r = handle->data;
-    if (r->stopping) {
-        log_text(LOG_WARN, "stopping", "asked twice: ending at once");
-        _Exit(1);
-    }
-    r->stopping = true;
-    log_text(LOG_INFO, "stopping", "%s: finishing what is under way", number == SIGINT ? "SIGINT" : "SIGTERM");
+static void stop(void *arg) {
+    struct relay *r = arg;
     r->drain_timer.fn = on_drain_late;
     loop_timer_start(r->loop, &r->drain_timer, DRAIN_MS);
     outbox_drain(r->outbox, on_drained, r);
-}
-
-static void watch_signals(struct relay *r) {
-    signal(SIGPIPE, SIG_IGN); // whoever asks for metrics, or reads the log, may go away
-    static const int numbers[2] = {SIGTERM, SIGINT};
-    for (size_t i = 0; i < 2; i++) {
-        ASSERT(uv_signal_init(loop_uv(r->loop), &r->signals[i]) == 0);
-        r->signals[i].data = r;
-        ASSERT(uv_signal_start(&r->signals[i], on_signal, numbers[i]) == 0);
-    }
 }
 
 int cli_relay(int argc, char **argv) {
@@ -261,7 +228,8 @@ int cli_relay(int argc, char **argv) {
         fprintf(stderr, "barid relay: %s\n", e.text);
         _Exit(1); // nothing was begun: there is nothing to take apart
     }
-    watch_signals(&r);
+    signal(SIGPIPE, SIG_IGN); // whoever asks for metrics, or reads the log, may go away
+    stop_signals_watch(&r.signals, r.loop, stop, &r);
     say_ready(&r);
     loop_run(r.loop);
     close_all(&r);

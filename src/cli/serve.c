@@ -8,7 +8,6 @@
 //     manage   http://127.0.0.1:15672
 //     data     ./data
 //   ready
-#include "base/assert.h"
 #include "base/crash.h"
 #include "base/io.h"
 #include "base/list.h"
@@ -20,18 +19,18 @@
 #include "cli/config.h"
 #include "cli/serve_broker.h"
 #include "cli/serve_parts.h"
+#include "cli/shown.h"
+#include "cli/stop_signals.h"
 #include "database/database.h"
 #include "datastore/datastore.h"
 #include "http/http.h"
 #include "management/management.h"
 
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <uv.h>
 
 #define DRAIN_MS        5000
 #define OUTBOX_DRAIN_MS 5000 // for what is with the bus
@@ -88,9 +87,9 @@ struct server {
     struct chat *chat;
     struct http *http;
     struct serve_broker broker;
-    uv_signal_t signals[2];
+    struct stop_signals signals;
     struct loop_timer patience;
-    bool stopping, ended;
+    bool ended;
 };
 
 // ---- settings -------------------------------------------------------------------------------------------
@@ -188,10 +187,9 @@ static enum err open_http(struct server *s, struct error *e) {
 }
 
 static void say_ready(const struct server *s) {
-    bool v6 = strchr(s->address, ':') != NULL;
-    printf("barid " BARID_VERSION "\n  open     %s://%s%s%s:%u/\n",
-           config_text(&s->config, "tls-cert") != NULL ? "https" : "http", v6 ? "[" : "", s->address, v6 ? "]" : "",
-           http_port(s->http));
+    printf("barid " BARID_VERSION "\n");
+    door_print("open", config_text(&s->config, "tls-cert") != NULL ? "https" : "http", s->address, http_port(s->http),
+               "/");
     serve_broker_print(&s->broker);
     serve_parts_print(&s->parts);
     printf("ready\n");
@@ -255,7 +253,7 @@ static void on_drained(void *arg) {
     if (s->ended) return;
     s->ended = true;
     loop_timer_stop(s->loop, &s->patience);
-    for (size_t i = 0; i < 2; i++) uv_close((uv_handle_t *)&s->signals[i], NULL);
+    stop_signals_end(&s->signals);
     loop_stop(s->loop);
 }
 
@@ -278,31 +276,16 @@ static void on_broker_drained(void *arg) {
     http_drain(s->http, DRAIN_MS, on_http_drained, s);
 }
 
-static void on_signal(uv_signal_t *handle, int number) {
-    struct server *s = handle->data;
-    if (s->stopping) {
-        log_text(LOG_WARN, "stopping", "asked twice: ending at once");
-        _Exit(1);
-    }
-    s->stopping = true;
+static void stop(void *arg) {
+    struct server *s = arg;
     if (s->http == NULL) _Exit(0); // nothing was accepted yet
-    log_text(LOG_INFO, "stopping", "%s: finishing what is under way", number == SIGINT ? "SIGINT" : "SIGTERM");
     serve_broker_drain(&s->broker, DRAIN_MS, on_broker_drained, s);
-}
-
-static void watch_signals(struct server *s) {
-    static const int numbers[2] = {SIGTERM, SIGINT};
-    for (size_t i = 0; i < 2; i++) {
-        ASSERT(uv_signal_init(loop_uv(s->loop), &s->signals[i]) == 0);
-        s->signals[i].data = s;
-        ASSERT(uv_signal_start(&s->signals[i], on_signal, numbers[i]) == 0);
-    }
 }
 
 static int serve(struct server *s) {
     struct error e;
     if (open_all(s, &e) != ERR_OK) cannot_start(&e);
-    watch_signals(s);
+    stop_signals_watch(&s->signals, s->loop, stop, s);
     loop_run(s->loop);
     close_all(s);
     log_text(LOG_INFO, "stopped", "everything is on disk");

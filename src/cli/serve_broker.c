@@ -6,6 +6,7 @@
 #include "amqp/amqp.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/shown.h"
 #include "engine/engine.h"
 #include "management/management.h"
 #include "management/metrics.h"
@@ -198,15 +199,10 @@ void serve_broker_metrics(void *arg, struct buf *out) {
     if (b->engine) metrics_write(out, &s);
 }
 
-static void print_address(const char *what, const char *scheme, const char *where, uint16_t port) {
-    bool v6 = strchr(where, ':') != NULL;
-    printf("  %-8s %s://%s%s%s:%u\n", what, scheme, v6 ? "[" : "", where, v6 ? "]" : "", port);
-}
-
 void serve_broker_print(const struct serve_broker *b) {
-    if (b->address[0]) print_address("amqp", "amqp", b->address, amqp_port(b->amqp));
-    if (b->tls_address[0]) print_address("amqps", "amqps", b->tls_address, amqp_tls_port(b->amqp));
+    if (b->address[0]) door_print("amqp", "amqp", b->address, amqp_port(b->amqp), "");
+    if (b->tls_address[0]) door_print("amqps", "amqps", b->tls_address, amqp_tls_port(b->amqp), "");
     if (b->management)
-        print_address("manage", config_text(b->config, "tls-cert") ? "https" : "http", b->management_address,
-                      management_port(b->management));
+        door_print("manage", config_text(b->config, "tls-cert") ? "https" : "http", b->management_address,
+                   management_port(b->management), "");
 }

@@ -9,6 +9,7 @@
 #include "chat/chat.h"
 #include "chat/servers.h"
 #include "cli/server_database.h"
+#include "cli/shown.h"
 #include "database/database.h"
 #include "datastore/datastore.h"
 
@@ -232,17 +233,9 @@ void serve_parts_free(struct serve_parts *p) {
 
 // ---- telling -------------------------------------------------------------------------------------------
 
-// Without the password, and without what libpq or librdkafka are told beside.
-static void print_url(const char *what, const char *url) {
-    const char *host = strstr(url, "://") + 3, *end = host + strcspn(host, "?");
-    const char *at = memchr(host, '@', (size_t)(end - host));
-    const char *colon = at != NULL ? memchr(host, ':', (size_t)(at - host)) : NULL;
-    if (colon == NULL) printf("  %-8s %.*s\n", what, (int)(end - url), url);
-    else printf("  %-8s %.*s%.*s\n", what, (int)(colon - url), url, (int)(end - at), at);
-}
-
 void serve_parts_print(const struct serve_parts *p) {
-    if (p->postgres) print_url("database", p->database_url);
-    if (!p->embedded) print_url("bus", p->bus_url);
+    char shown[URL_SHOWN];
+    if (p->postgres) printf("  database %s\n", url_shown(p->database_url, shown));
+    if (!p->embedded) printf("  bus      %s\n", url_shown(p->bus_url, shown));
     if (serve_parts_local(p)) printf("  data     %s\n", config_text(p->config, "data"));
 }

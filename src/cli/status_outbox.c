@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/outbox_metrics.h"
 #include "cli/table.h"
+#include "cli/waited_unit.h"
 #include "database/database.h"
 
 #include <jansson.h>
@@ -19,13 +20,12 @@
 #define NOTICES_LOOK     20
 
 struct look {
-    struct db_unit unit; // first
+    struct waited_unit unit; // first
     struct loop *loop;
     struct database *database;
     struct loop_timer timer;
     uint64_t until_ms;
     json_t *queues;
-    enum err err;
 };
 
 #define NUMBERS(table, which)                                                                                          \
@@ -99,12 +99,6 @@ static enum err run(struct db *db, struct db_unit *u) {
     return row < 0 ? (enum err) - row : ERR_OK;
 }
 
-static void done(struct db_unit *u, enum err err) {
-    struct look *l = (struct look *)u;
-    l->err = err;
-    loop_stop(l->loop);
-}
-
 // ---- do notices come through?
 
 static void noticed(void *arg, const char *payload) {}
@@ -130,14 +124,8 @@ static enum err ask(struct look *l, const char *url, enum database_notices *noti
     if (err) return err;
     err = database_open(&l->database, l->loop, &(struct database_options){.url = url, .connections = 1}, NULL, e);
     if (!err) {
-        l->unit = (struct db_unit){.run = run, .done = done, .read_only = true};
-        err = database_submit(l->database, &l->unit);
-        if (!err) {
-            loop_run(l->loop);
-            err = l->err;
-        }
-        if (err) *e = l->unit.error;
-        else wait_for_notices(l);
+        err = unit_wait(&l->unit, l->loop, l->database, run, true, e);
+        if (!err) wait_for_notices(l);
         *notices = database_notices(l->database);
         database_close(l->database);
     }
