@@ -41,6 +41,7 @@ struct row {
     int64_t claimed_at_ms; // by the clock of PostgreSQL, which need not be ours; 0: not known
     int64_t wait_ms;       // until its next attempt, from the claim or from the failure on
     uint64_t failed_ms;    // when it failed, by the loop's clock
+    uint64_t due_ms;       // by the same: the table has it wait no longer than until then; 0: not at all
     int64_t bucket;        // -1: the table has none
     struct id event_id;
     uint32_t attempts;
@@ -82,9 +83,9 @@ struct claim {
     int64_t last_id;
     uint64_t parked;
     // PostgreSQL only
-    uint64_t buckets; // those we have
-    uint64_t started_ns;
-    int64_t *known; // ids in memory
+    uint64_t buckets;                // those we have
+    uint64_t started_ns, started_ms; // the latter by the loop's clock
+    int64_t *known;                  // ids in memory
     size_t known_n;
     char *held_text;   // keys whose rows stay in the database for now, one after the other
     const char **held; // … each of them
@@ -122,6 +123,7 @@ struct look {
     bool writers_gone;   // they have ended
     int64_t blocked;     // a hash of the rows that block their keys, as of the last claim
     int64_t horizon_ms;  // … and its horizon
+    uint64_t reaches_ms; // … by the loop's clock, at least
     struct loop_timer due_timer;
     bool stuck; // the last mark was, by a transaction that does not write here
     bool slow;  // the last claim was
@@ -216,7 +218,8 @@ bool look_prepare(struct outbox *o, struct claim *c); // what a claim is to ask 
 void look_done(struct outbox *o, struct claim *c);
 // Has a key been released since the last claim? Then this one may have begun after what waited behind it: it is no use.
 bool look_released(struct outbox *o, const struct claim *c);
-void look_due_in(struct outbox *o, int64_t ms); // a row will be due that waits in the table
+void look_due_in(struct outbox *o, int64_t ms);        // a row will be due that waits in the table
+void look_gone(struct outbox *o, const struct row *r); // it has left the table, if it is to
 
 // lease.c
 void leases_new(struct outbox *o);

@@ -19,7 +19,8 @@
 //
 // A row that has to wait for more than some seconds for its next attempt is not kept in memory: claims leave it in the
 // table, and with it its key, as long as its time lies beyond a horizon. The horizon goes with the clock, and when rows
-// have come within it the next claim begins at the first row, as after a retry.
+// have come within it the next claim begins at the first row, as after a retry. A shorter wait is spent in memory, and
+// may be over before the horizon has come to it: then what the row held up is looked for when it goes.
 //
 // One that has stored an event and stays open keeps the mark where it is, and claims have to pass over what was
 // deleted since, which takes the longer the longer that lasts: they are made larger then.
@@ -41,6 +42,10 @@
 static void came_due(struct loop_timer *t) { outbox_wake(LIST_ITEM(t, struct outbox, look.due_timer)); }
 
 void look_init(struct outbox *o) { o->look = (struct look){.mark = -1, .due_timer.fn = came_due}; }
+
+void look_gone(struct outbox *o, const struct row *r) {
+    if (r->due_ms > o->look.reaches_ms) outbox_rewind(o, r->id);
+}
 
 void look_release(struct outbox *o) { free(o->look.writers); }
 
@@ -111,6 +116,7 @@ static bool ask_who_writes(struct outbox *o, struct claim *c) {
 bool look_prepare(struct outbox *o, struct claim *c) {
     struct look *l = &o->look;
     c->started_ns = io_monotonic_ns(o->options.io);
+    c->started_ms = loop_now_ms(o->options.loop);
     c->buckets = lease_buckets(o);
     c->after = l->low;
     c->writers_gone = l->writers_gone;
@@ -143,6 +149,7 @@ bool look_released(struct outbox *o, const struct claim *c) {
     bool changed = c->blocked != l->blocked || c->came_due;
     l->blocked = c->blocked;
     l->horizon_ms = c->horizon_ms;
+    l->reaches_ms = c->started_ms + (uint64_t)(c->horizon_ms - c->now_ms);
     if (c->due_ms >= 0) look_due_in(o, c->due_ms);
     return changed && c->after > 0;
 }

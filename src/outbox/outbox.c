@@ -31,6 +31,7 @@
 #define NOTICES_MS     1000
 #define CONSUMER_MAX   255
 #define WRITTEN_MS     500
+#define KNOWN_MS       100 // what was written is known so much later, at most
 #define GATHER_MS      10  // what was taken may wait so long to be deleted together …
 #define GATHER_MOST    512 // … unless there is as much as this
 
@@ -79,6 +80,7 @@ static void remove_row(struct outbox *o, struct row *r) {
 void outbox_forget(struct outbox *o, struct row *r) {
     o->bytes -= r->payload_length;
     r->state = ROW_SETTLED;
+    look_gone(o, r);
     if (o->claiming) { // the claim may have seen it: it must be recognised
         r->next_claimed = o->buried;
         o->buried = r;
@@ -287,6 +289,7 @@ static void settled(struct outbox *o, struct settle *s) {
         struct row *r = LIST_ITEM(n, struct row, in_settle);
         if (r->outcome == ROW_RETRY) {
             r->state = ROW_READY;
+            if (o->leases) r->due_ms = loop_now_ms(o->options.loop) + (uint64_t)r->wait_ms + KNOWN_MS;
             if (r->bucket < 0 || lease_has(o, r->bucket)) {
                 key_turn(r->key, false);
                 continue;

@@ -30,11 +30,17 @@ static size_t whole_letters(const char *text, size_t n) {
 
 // ---- it is not there
 
+// For others to see in the database, which takes nothing but text.
+static void keep_away(struct outbox *o, const char *why) {
+    size_t n = whole_letters(why, strnlen(why, ERROR_TEXT_MAX - 1));
+    if (!utf8_valid(why, n)) why = "the reason is not text", n = strlen(why);
+    snprintf(o->away_why, sizeof o->away_why, "%.*s", (int)n, why);
+}
+
 static void away(struct outbox *o, const char *why) {
     if (!o->away && o->in_flight == 0) { // otherwise it is only slow
         o->away = true;
-        snprintf(o->away_why, sizeof o->away_why, "%.*s", (int)whole_letters(why, strnlen(why, ERROR_TEXT_MAX - 1)),
-                 why);
+        keep_away(o, why);
         lease_tell(o);
         tell(o, LOG_WARN, "away", why);
     }
