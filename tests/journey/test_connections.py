@@ -229,7 +229,7 @@ def test_settings_come_from_flags_environment_and_file_in_that_order(tmp_path):
     wrong = subprocess.run([binary(), "serve", "--low-water", "plenty"], capture_output=True, timeout=10, check=False)
     assert wrong.returncode == 2 and b"--low-water plenty" in wrong.stderr
     helped = subprocess.run([binary(), "serve", "--help"], capture_output=True, timeout=10, check=True)
-    assert b"BARID_LOW_WATER" in helped.stdout and b"--insecure-bind" in helped.stdout
+    assert b"BARID_BUS_PREFIX" in helped.stdout and b"--insecure-bind" in helped.stdout
 
 
 def test_no_mixture_of_requests_in_no_pieces_hangs_the_server(server):
