@@ -123,7 +123,8 @@ begin
 end $$;
 create trigger outbox_number before insert on barid.outbox for each statement execute function barid.number_transaction();
 
--- One empty notice a statement, never one a row; PostgreSQL folds those of one transaction into one.
+-- One empty notice a transaction, never one a row: its first statement decides, which is as good as each (it has its number by
+-- then), and the others are spared the question.
 --
 -- PostgreSQL commits transactions that have sent a notice one after the other, so none is sent while all who would hear it
 -- are awake. A transaction of another isolation level sees members as they were when it began, and sends one always.
@@ -133,9 +134,11 @@ begin
             or exists (select from barid.members where queue = 'outbox' and awake is not true) then
         perform pg_notify('barid_outbox', '');
     end if;
+    perform set_config('barid.told', '1', true);  -- taken back with the savepoint that the notice would be taken back with
     return null;
 end $$;
-create trigger outbox_notify after insert on barid.outbox for each statement execute function barid.notify_outbox();
+create trigger outbox_notify after insert on barid.outbox for each statement
+    when (current_setting('barid.told', true) is distinct from '1') execute function barid.notify_outbox();
 
 create function barid.notify_inbox() returns trigger language plpgsql as $$
 begin
