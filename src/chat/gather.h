@@ -10,6 +10,9 @@
 // What is out of the ordinary is for the unit of the op itself: `run` knows the common case only. On SQLite, where
 // units share a commit anyway, every op is a unit. The next ones go when all of these have their answer, so the order
 // in which they were added is kept for each id and for each name of op_order.
+//
+// A batch does not wait long for a lock: somebody may hold it who is frozen. Its ops go by themselves then. And for an op
+// that takes long by itself the next ones do not wait, but for those of the same name.
 #ifndef BARID_CHAT_GATHER_H
 #define BARID_CHAT_GATHER_H
 

@@ -32,6 +32,7 @@ struct db_unit {
     enum err (*run)(struct db *db, struct db_unit *u); // database thread; not ERR_OK: rolled back
     void (*done)(struct db_unit *u, enum err err);     // loop thread, after the commit
     bool read_only;
+    bool once; // PostgreSQL: not again after a deadlock or a lock that took too long; who submits it has another way
     bool frees_space; // taken below the low-water mark too: what it removes outweighs what it writes
     // Writing units of the same lane run, and are done, in the order in which they were submitted. 0: no order is
     // needed. SQLite has one lane for all; PostgreSQL runs lanes side by side, each unit in a transaction of its own.

@@ -98,7 +98,7 @@ enum err postgres_lane_run(struct postgres_lane *l, struct db_unit *u, unsigned 
         bool sent = l->db->commit_sent;
         if (fate == FATE_LOST) postgres_lane_disconnect(l);
         if (fate == FATE_LOST && sent) return uncertain(u);
-        if (fate == FATE_SURE || run == RUNS_MAX) return err;
+        if (fate == FATE_SURE || run == RUNS_MAX || (u->once && fate == FATE_AGAIN)) return err;
         pthread_mutex_lock(&l->shared->mutex);
         l->shared->again++;
         pthread_mutex_unlock(&l->shared->mutex);
