@@ -45,7 +45,6 @@ static const struct bus_vtable vtable = {
     .settle = amqp_settle,
     .reachable = reachable,
     .unsubscribe = amqp_unsubscribe,
-    .each_queue = amqp_each_queue,
     .engine = no_engine,
 };
 

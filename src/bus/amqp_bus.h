@@ -45,6 +45,5 @@ void amqp_unsubscribe(struct bus_subscription *s);
 void amqp_groups_pump(struct amqp_bus *b);
 void amqp_groups_close(struct amqp_bus *b);
 bool amqp_groups_up(struct amqp_bus *b);
-void amqp_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
 
 #endif

@@ -62,12 +62,15 @@ static bool on_ready(void *role) {
 
 // ---- messages
 
+static bool acknowledge(struct amqp_group *g, const struct amqp_item *v) {
+    return amqp_link_sent(g->link, amqp_basic_ack(amqp_link_connection(g->link), AMQP_CHANNEL, v->delivery_tag, 0));
+}
+
 static bool complete(struct amqp_group *g) {
     struct amqp_item *v = g->incoming;
     g->incoming = NULL;
     if (g->sift && !amqp_pattern_matches(g->pattern, v->event->event.topic)) {
-        bool sent =
-            amqp_link_sent(g->link, amqp_basic_ack(amqp_link_connection(g->link), AMQP_CHANNEL, v->delivery_tag, 0));
+        bool sent = acknowledge(g, v);
         amqp_item_free(v);
         return sent;
     }
@@ -123,41 +126,18 @@ static bool on_frame(void *role, const amqp_frame_t *f) {
 
 // ---- what the loop asks for
 
-static uint64_t count(struct amqp_group *g, const char *queue) {
-    amqp_queue_declare_ok_t *ok = amqp_queue_declare(amqp_link_connection(g->link), AMQP_CHANNEL,
-                                                     amqp_cstring_bytes(queue), 1, 1, 0, 0, amqp_empty_table);
-    return ok ? ok->message_count : UINT64_MAX;
-}
-
-static bool look_at_depth(struct amqp_group *g) {
-    uint64_t depth = count(g, g->queue), parked = depth == UINT64_MAX ? depth : count(g, g->parked);
-    if (parked == UINT64_MAX) return amqp_link_replied(g->link, "looking at the queue");
-    amqp_link_lock(g->link);
-    g->depth = depth;
-    g->parked_depth = parked;
-    amqp_link_unlock(g->link);
-    return true;
-}
-
-static bool acknowledge(struct amqp_group *g, struct amqp_item *v) {
-    return amqp_link_sent(g->link, amqp_basic_ack(amqp_link_connection(g->link), AMQP_CHANNEL, v->delivery_tag, 0));
-}
-
 static enum amqp_work on_work(void *role) {
     struct amqp_group *g = role;
     bool ok = true;
     amqp_link_lock(g->link);
     struct amqp_item *v = amqp_items_all(&g->settled), *next;
     uint32_t epoch = g->epoch;
-    bool depth = g->ask_depth;
-    g->ask_depth = false;
     amqp_link_unlock(g->link);
     for (; v; v = next) {
         next = v->next;
         ok = ok && (v->epoch != epoch || acknowledge(g, v));
         amqp_item_free(v);
     }
-    if (ok && depth) ok = look_at_depth(g);
     return ok ? AMQP_WORK_DONE : AMQP_WORK_LOST;
 }
 

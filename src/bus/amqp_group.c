@@ -22,7 +22,6 @@
 #define ATTEMPTS_DEFAULT 3
 #define PARK_AGAIN_MS    1000
 #define REASON_MAX       1000
-#define DEPTH_NS         1000000000ull
 
 struct amqp_member {
     struct bus_subscription subscription;
@@ -116,7 +115,6 @@ static void on_parked(void *arg, enum err err, const char *why) {
         log_event(LOG_WARN, "park_failed", "queue", v->group->parked, "why", why, NULL);
         park_later(v);
     } else {
-        v->group->parked_count++;
         acknowledge(v);
     }
 }
@@ -156,7 +154,6 @@ void amqp_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, 
         return;
     }
     if (how == BUS_ACK) {
-        m->group->acked++;
         acknowledge(v);
         return;
     }
@@ -177,7 +174,6 @@ static void hand_over(struct amqp_member *m, struct amqp_item *v) {
     v->state = AMQP_IN_HAND;
     v->member = m;
     m->in_hand++;
-    m->group->delivered++;
     m->deliver(m->arg, &out);
 }
 
@@ -398,29 +394,4 @@ bool amqp_groups_up(struct amqp_bus *b) {
         if (!up) return false;
     }
     return true;
-}
-
-// The broker is asked at most once a second; what it said last is what is told.
-static void ask_depth(struct amqp_group *g) {
-    uint64_t now = io_monotonic_ns(g->bus->io);
-    if (g->asked_depth_ns && now - g->asked_depth_ns < DEPTH_NS) return;
-    g->asked_depth_ns = now;
-    g->ask_depth = true;
-    amqp_link_wake(g->link);
-}
-
-void amqp_each_queue(struct bus *bus, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg) {
-    LIST_EACH(&((struct amqp_bus *)bus)->groups, at) {
-        struct amqp_group *g = LIST_ITEM(at, struct amqp_group, node);
-        amqp_link_lock(g->link);
-        ask_depth(g);
-        struct bus_queue_stats stats = {.name = g->queue,
-                                        .ready = g->depth,
-                                        .unacked = g->items.len,
-                                        .parked = g->parked_depth,
-                                        .delivered = g->delivered,
-                                        .acked = g->acked};
-        amqp_link_unlock(g->link);
-        each(arg, &stats);
-    }
 }

@@ -49,14 +49,12 @@ struct amqp_group {
     struct turns turns;
     struct list ready;
     struct map items; // by tag, those that are not settled
-    uint64_t next_tag, delivered, acked, parked_count, asked_depth_ns;
+    uint64_t next_tag;
     uint32_t seen_epoch;
 
     // Under the link's lock.
     struct amqp_items arrived, settled;
     uint32_t epoch;
-    bool ask_depth;
-    uint64_t depth, parked_depth;
 
     // The thread's.
     struct amqp_item *incoming;

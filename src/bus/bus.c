@@ -66,10 +66,6 @@ bool bus_reachable(struct bus *b) { return !b->v->reachable || b->v->reachable(b
 
 void bus_unsubscribe(struct bus_subscription *s) { s->bus->v->unsubscribe(s); }
 
-void bus_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg) {
-    b->v->each_queue(b, each, arg);
-}
-
 enum err bus_each_parked(const char *url, const char *group, bus_parked_fn *each, void *arg, struct error *e) {
 #ifdef BARID_KAFKA
     if (strncmp(url, "kafka://", 8) == 0) return kafka_each_parked(url, group, each, arg, e);

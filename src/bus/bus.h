@@ -81,7 +81,6 @@ struct bus_subscribe_options {
     const char *group;
     const char *pattern;   // AMQP's topic pattern; a * in a longer word is any letters: "message_*"
     uint32_t prefetch;     // 0: 256
-    size_t prefetch_bytes; // Kafka: of events read and not settled, and one event more; 0: 32 MiB
     uint32_t max_attempts; // then parked; 0: 3
     // Many events of a key may be with the handlers at once, handed over in order; one that is retried may be
     // overtaken. For handlers that keep the order themselves, or whose effect carries its own (a `seq`).
@@ -104,15 +103,8 @@ enum bus_settle { BUS_ACK, BUS_RETRY, BUS_PARK };
 void bus_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how, const char *reason);
 void bus_unsubscribe(struct bus_subscription *s); // unsettled events go back
 
-// Operations: depths for status and metrics; parked events.
-struct bus_queue_stats {
-    const char *name;
-    uint64_t ready, unacked, parked, bytes, published, delivered, acked;
-    int64_t oldest_at_ms;
-};
 // Is the other side there? Always, for the embedded bus.
 bool bus_reachable(struct bus *b);
-void bus_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
 
 // An event that a group has given up, as the bus keeps it.
 struct bus_parked {

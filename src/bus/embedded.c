@@ -163,7 +163,6 @@ static void embedded_close(struct bus *bus) {
     free(b);
 }
 
-static void embedded_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
 static struct engine *embedded_engine(struct bus *b) { return embedded_of(b)->engine; }
 
 static const struct bus_vtable vtable = {
@@ -172,7 +171,6 @@ static const struct bus_vtable vtable = {
     .subscribe = group_subscribe,
     .settle = group_settle,
     .unsubscribe = group_unsubscribe,
-    .each_queue = embedded_each_queue,
     .engine = embedded_engine,
 };
 
@@ -212,30 +210,4 @@ enum err embedded_open(struct bus **out, struct loop *loop, const struct bus_opt
     }
     *out = &b->bus;
     return ERR_OK;
-}
-
-// ---- depths
-
-struct each {
-    void (*fn)(void *arg, const struct bus_queue_stats *q);
-    void *arg;
-};
-
-static void each_queue(void *arg, const struct queue_info *q) {
-    struct each *each = arg;
-    struct bus_queue_stats stats = {.name = q->name,
-                                    .ready = q->ready + q->delayed,
-                                    .unacked = q->unacked,
-                                    .parked = q->parked,
-                                    .bytes = q->bytes,
-                                    .published = q->published,
-                                    .delivered = q->delivered,
-                                    .acked = q->acked,
-                                    .oldest_at_ms = q->oldest_at_ms};
-    each->fn(each->arg, &stats);
-}
-
-static void embedded_each_queue(struct bus *b, void (*fn)(void *arg, const struct bus_queue_stats *q), void *arg) {
-    struct each each = {.fn = fn, .arg = arg};
-    engine_each_queue(embedded_of(b)->engine, each_queue, &each);
 }

@@ -87,7 +87,6 @@ static const struct bus_vtable vtable = {
     .unsubscribe = kafka_unsubscribe,
     .settle = kafka_settle,
     .assigned = kafka_assigned,
-    .each_queue = kafka_each_queue,
     .reachable = kafka_reachable,
     .engine = kafka_engine,
 };

@@ -4,10 +4,10 @@
 // comes again after its backoff; attempts are counted in memory, so another owner of the partition begins with the
 // first. Events without a key, and those of an `unordered` subscription, are independent of each other.
 //
-// At most four times the prefetch is held, and about as many bytes as the subscriber said, of all partitions together;
-// and a partition is not read further than so many
-// records past its first unsettled one; beyond that its records stay in librdkafka's queue, which is bounded too
-// (queued.max.messages.kbytes), and then with the broker. Partitions are read in turn.
+// At most four times the prefetch is held, and HELD_BYTES and one record more, of all partitions together; and a
+// partition is not read further than so many records past its first unsettled one. Beyond that its records stay in
+// librdkafka's queue, which is bounded too (queued.max.messages.kbytes), and then with the broker. Partitions are read
+// in turn.
 #include "bus/kafka_group.h"
 
 #include "base/assert.h"
@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define WINDOW_FACTOR 4
+#define HELD_BYTES    (32u << 20)
 #define READ_A_TURN   512
 #define READ_A_PLACE  64
 #define AHEAD_MAX     100000 // so many come again at most when the partition goes to somebody else
@@ -86,7 +87,7 @@ static void event_new(struct kafka_partition *p, rd_kafka_message_t *message) {
 // ---- reading
 
 static bool has_room(const struct kafka_member *m) {
-    return m->events.len < (size_t)m->prefetch * WINDOW_FACTOR && m->bytes < m->prefetch_bytes;
+    return m->events.len < (size_t)m->prefetch * WINDOW_FACTOR && m->bytes < HELD_BYTES;
 }
 
 static bool too_far_ahead(struct kafka_partition *p) {
@@ -139,7 +140,6 @@ static void hand_over(struct kafka_event *v) {
     if (out.published_at_ms < 0) out.published_at_ms = 0;
     v->state = KAFKA_IN_HAND;
     m->in_hand++;
-    m->delivered++;
     m->calling = message;
     m->calling_left = false;
     m->deliver(m->arg, &out);
@@ -177,7 +177,6 @@ void kafka_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how,
     struct kafka_event *v = map_get(&m->events, &tag, sizeof tag);
     if (!v || v->state != KAFKA_IN_HAND) return; // its partition is somebody else's by now
     if (how == BUS_ACK) {
-        m->acked++;
         kafka_event_leave(v);
         return;
     }

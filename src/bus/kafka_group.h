@@ -5,7 +5,6 @@
 //   kafka_places.c      partitions come and go; offsets
 //   kafka_deliver.c     records become deliveries, in the order of their keys; settling
 //   kafka_record.c      what a record says
-//   kafka_lag.c         how far behind
 //   kafka_park.c        what gave up goes to the topic GROUP.parked
 //   kafka_parked.c      that topic, read by tools
 #ifndef BARID_BUS_KAFKA_GROUP_H
@@ -32,7 +31,7 @@ struct kafka_member {
     void *arg;
     bool unordered, ended;
     uint32_t prefetch, max_attempts;
-    size_t prefetch_bytes, bytes; // bytes: of `events`
+    size_t bytes; // of `events`
 
     struct list partitions;               // struct kafka_partition, in the order in which they are read
     rd_kafka_topic_partition_list_t *due; // assigned, while the consumer is asked for its offsets
@@ -46,7 +45,7 @@ struct kafka_member {
     struct map events;    // by tag
     struct list eligible; // may be handed out when there is room
     uint32_t in_hand;
-    uint64_t last_tag, delivered, acked, parked;
+    uint64_t last_tag;
     rd_kafka_message_t *calling; // with the handler: valid until its call ends
     bool calling_left;           // and its event has gone meanwhile
     rd_kafka_resp_err_t last_error;
@@ -90,7 +89,6 @@ enum err kafka_subscribe(struct bus *bus, const struct bus_subscribe_options *o,
                          struct bus_subscription **out, struct error *e);
 void kafka_unsubscribe(struct bus_subscription *s);
 void kafka_member_finish(struct kafka_member *m, uint64_t until_ns); // when the bus closes
-void kafka_each_queue(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
 
 // A plain name as it is, anything else as "^REGEX$". False: it has what no topic can have, or is too long.
 bool kafka_pattern(const char *pattern, char *out, size_t size);

@@ -574,28 +574,6 @@ static void a_broker_that_comes_back_goes_on(void **state) {
     free(h);
 }
 
-static void note_queue(void *arg, const struct bus_queue_stats *q) { *(struct bus_queue_stats *)arg = *q; }
-
-static void the_lag_of_a_group_is_known(void **state) {
-    struct rig *r = rig_of(state);
-    struct handler *h = calloc(1, sizeof *h);
-    struct bus_queue_stats q = {0};
-    char topic[KAFKA_TOPIC_MAX];
-    const char *bodies[20];
-    snprintf(topic, sizeof topic, "%s", topic_of(r, "t"));
-    for (int i = 0; i < 20; i++) bodies[i] = "x";
-    h->hold = true;
-    h->prefetch = 2;
-    publish(r, topic, "k", bodies, 20);
-    subscribe(r, h, "g", topic);
-    run_until_got(h, 1);
-    bus_each_queue(r->bus, note_queue, &q);
-    assert_int_equal(q.ready + q.unacked, 20);
-    assert_int_equal(q.unacked, 1);
-    assert_true(q.oldest_at_ms > 1600000000000);
-    free(h);
-}
-
 static void unfit_names_are_refused(void **state) {
     struct rig *r = *state;
     struct bus_subscription *s;
@@ -628,7 +606,6 @@ int main(void) {
         ON_BOTH(an_offset_that_is_gone_begins_anew),
         ON_BOTH(a_handler_may_leave_inside_its_call),
         ON_MOCK(a_broker_that_comes_back_goes_on),
-        ON_REAL(the_lag_of_a_group_is_known),
         ON_MOCK(unfit_names_are_refused),
     };
     cmocka_set_test_filter(getenv("ONLY")); // a pattern, by hand

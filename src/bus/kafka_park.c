@@ -72,7 +72,6 @@ static void on_done(void *arg, enum err err, const char *why) {
     }
     struct kafka_member *m = v->member;
     struct bus_place place = kafka_place_of(v->partition, v->m->offset);
-    m->parked++;
     if (m->on_parked && !m->ended) m->on_parked(m->arg, &m->subscription, &place);
     kafka_event_leave(v);
 }

@@ -1,9 +1,8 @@
 // What a record says: ours, or anybody's.
 //
-//   id    the header ce_id when it is a UUID. Another text there is unique within its ce_source (so CloudEvents want
-//   it),
-//         and the id is made of the two. Without any it is made of topic, partition, offset and time: the same record
-//         has the same id however often it comes, and a topic made anew has others.
+//   id    the header ce_id when it is a UUID. Another text there is unique within its ce_source (as CloudEvents
+//         want it), and the id is made of the two. Without any it is made of topic, partition, offset and time: the
+//         same record has the same id however often it comes, and a topic made anew has others.
 //   key   as text. Bytes that are no text that a database takes (no UTF-8, or with a zero byte), and keys longer than
 //         255 bytes, are given as "0x" and hexadecimal digits, and when that is too long, as a hash of them, so that
 //         different keys stay different.

@@ -16,7 +16,6 @@
 #include <string.h>
 
 #define PREFETCH_DEFAULT 256
-#define PREFETCH_BYTES   (32u << 20)
 #define ATTEMPTS_DEFAULT 3
 #define EVENTS_A_TURN    64
 #define BEAT_MS          30000 // librdkafka wants to be asked now and then (max.poll.interval.ms), however quiet it is
@@ -153,7 +152,6 @@ static struct kafka_member *member_new(struct kafka *k, const struct bus_subscri
     m->on_parked = o->parked;
     m->unordered = o->unordered;
     m->prefetch = o->prefetch ? o->prefetch : PREFETCH_DEFAULT;
-    m->prefetch_bytes = o->prefetch_bytes ? o->prefetch_bytes : PREFETCH_BYTES;
     m->max_attempts = o->max_attempts ? o->max_attempts : ATTEMPTS_DEFAULT;
     snprintf(m->group, sizeof m->group, "%s", o->group);
     m->commit.fn = kafka_on_commit_due;

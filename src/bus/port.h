@@ -13,7 +13,6 @@ struct bus_vtable {
     void (*assigned)(struct bus_subscription *s, const struct bus_place *places, size_t n); // NULL: it has no places
     bool (*reachable)(struct bus *b);                                                       // NULL: always
     void (*unsubscribe)(struct bus_subscription *s);
-    void (*each_queue)(struct bus *b, void (*each)(void *arg, const struct bus_queue_stats *q), void *arg);
     struct engine *(*engine)(struct bus *b);
 };
 

@@ -204,8 +204,6 @@ static void take(void *sink, const struct outbox_item *item, outbox_taken_fn *do
 
 // ---- the outside
 
-static void check(struct handler *base) { handler_ready_soon(base); }
-
 static void program_free(struct handler *base) {
     struct program_handler *h = (struct program_handler *)base;
     struct list_node *n;
@@ -217,7 +215,7 @@ static void program_free(struct handler *base) {
     free(h);
 }
 
-static const struct handler_vtable vtable = {.check = check, .free = program_free};
+static const struct handler_vtable vtable = {.check = handler_ready_soon, .free = program_free};
 
 enum err handler_program_open(struct handler **out, const struct handler_options *o, struct error *e) {
     if (strlen(o->spec) == strlen("exec:")) return error_set(e, ERR_INVALID, "exec: wants a command");

@@ -66,7 +66,7 @@ static void answer_batch(struct slot *s, enum outbox_taken how, const char *why)
     for (size_t i = 0; i < n; i++) answer(batch[i], how, why);
 }
 
-static void put_back(struct slot *s) {
+void sql_again(struct slot *s) {
     while (s->n > 0) list_push_front(&s->queue, &s->batch[--s->n]->node);
 }
 
@@ -99,12 +99,10 @@ void sql_refuse(struct slot *s, const char *why) {
     refuse(s, why);
 }
 
-void sql_again(struct slot *s) { put_back(s); }
-
 void sql_away(struct slot *s, const char *why) {
     char text[ERROR_TEXT_MAX];
     snprintf(text, sizeof text, "%s", why);
-    put_back(s);
+    sql_again(s);
     for (uint32_t k = 0; k < s->h->slots_n; k++)
         if (!s->h->slots[k].running) answer_queue(&s->h->slots[k], TAKEN_AWAY, text);
 }
@@ -125,7 +123,7 @@ static void went_wrong(struct slot *s, enum err err) {
     } else if (s->n > 1) {
         if (err == ERR_TIMEOUT) s->alone = (uint32_t)s->n;
         s->limit = s->alone ? 1 : (uint32_t)s->n / 2;
-        put_back(s);
+        sql_again(s);
     } else if (err == ERR_DATABASE || err == ERR_FORBIDDEN) {
         sql_look_again(s);
     } else {

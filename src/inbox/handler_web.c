@@ -235,8 +235,6 @@ static void take(void *sink, const struct outbox_item *item, outbox_taken_fn *do
 
 // ---- the outside
 
-static void check(struct handler *base) { handler_ready_soon(base); }
-
 static void web_free(struct handler *base) {
     struct web_handler *h = (struct web_handler *)base;
     struct list_node *n;
@@ -251,7 +249,7 @@ static void web_free(struct handler *base) {
     free(h);
 }
 
-static const struct handler_vtable vtable = {.check = check, .free = web_free};
+static const struct handler_vtable vtable = {.check = handler_ready_soon, .free = web_free};
 
 static enum err check_url(const char *url, struct error *e) {
     CURLU *u = curl_url();

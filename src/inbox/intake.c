@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define PREFETCH 4096
-#define BATCH    512
 
 static const struct backoff away_backoff = {.base_ms = 200, .cap_ms = 5000, .multiplier = 2.0};
 
@@ -75,12 +74,11 @@ static void stored(struct intake *i) {
     if (i->away) log_event(LOG_INFO, "database_back", "consumer", i->options.consumer, NULL);
     i->away = false;
     i->failures = 0;
-    i->limit = i->limit * 2 < i->options.batch ? i->limit * 2 : i->options.batch;
+    i->limit = i->limit * 2 < BATCH_MAX ? i->limit * 2 : BATCH_MAX;
     i->stats.received += s->fresh;
     i->stats.duplicates += s->events_n - s->fresh;
     for (size_t k = 0; k < s->n; k++) {
         struct taken *t = s->events[k];
-        if (t->published_at_ms > i->stats.newest_at_ms) i->stats.newest_at_ms = t->published_at_ms;
         if (t->mark) intake_mark_stored(i, t);
         else bus_settle(i->subscription, t->tag, BUS_ACK, NULL);
         forget(i, t);
@@ -222,9 +220,8 @@ enum err intake_new(struct intake **out, const struct intake_options *o, struct 
     struct intake *i = calloc(1, sizeof *i);
     if (!i) return error_set(e, ERR_NOMEM, "no memory for the intake");
     i->options = *o;
-    if (!i->options.batch || i->options.batch > BATCH_MAX) i->options.batch = BATCH;
     if (!i->options.prefetch) i->options.prefetch = PREFETCH;
-    i->limit = i->options.batch;
+    i->limit = BATCH_MAX;
     i->again.fn = store_again;
     i->idle.fn = before_block;
     list_init(&i->waiting);
@@ -233,7 +230,6 @@ enum err intake_new(struct intake **out, const struct intake_options *o, struct 
     struct bus_subscribe_options s = {.group = o->consumer,
                                       .pattern = o->pattern,
                                       .prefetch = i->options.prefetch,
-                                      .prefetch_bytes = i->options.prefetch_bytes,
                                       .unordered = true,
                                       .assigned = intake_assigned,
                                       .revoked = intake_revoked,

@@ -30,8 +30,6 @@ struct intake_options {
     const char *consumer;      // outlives the intake; the bus's group, too
     const char *pattern;       // of topics
     uint32_t prefetch;         // events with us and not settled, 0: 4,096
-    size_t prefetch_bytes;     // … and their bytes, where the bus can tell; 0: its own bound
-    uint32_t batch;            // events a transaction, 0: 512
     void (*stored)(void *arg); // new events are in the queue. May be NULL.
     void *arg;
 };
@@ -43,14 +41,13 @@ void intake_drain(struct intake *i, void (*ended)(void *arg), void *arg);
 void intake_free(struct intake *i); // after database_close, before bus_close; any time
 
 struct intake_stats {
-    uint64_t received;    // events stored for the first time
-    uint64_t duplicates;  // those that were there already
-    uint64_t unstorable;  // parked on the bus
-    uint64_t resets;      // a topic began again below the stored offset
-    uint64_t waiting;     // with us, not stored
-    uint64_t bytes;       // of these
-    int64_t newest_at_ms; // when the broker took the newest stored event, 0: not known
-    bool away;            // the database does not take them
+    uint64_t received;   // events stored for the first time
+    uint64_t duplicates; // those that were there already
+    uint64_t unstorable; // parked on the bus
+    uint64_t resets;     // a topic began again below the stored offset
+    uint64_t waiting;    // with us, not stored
+    uint64_t bytes;      // of these
+    bool away;           // the database does not take them
 };
 void intake_stats(const struct intake *i, struct intake_stats *out);
 

@@ -11,7 +11,7 @@
 #include "inbox/intake.h"
 
 #define INTAKE_LANE    1          // stores and reads of offsets, in order
-#define BATCH_MAX      4096       // events a transaction
+#define BATCH_MAX      512        // events a transaction
 #define BATCH_BYTES    (8u << 20) // their payloads and headers
 #define PARTITIONS_MAX 4096       // with one member
 

@@ -44,8 +44,6 @@ static struct db_sql renew_sql = {
             "and i.received_at < clock_timestamp() - interval '1 day'",
 };
 
-static void look(struct remember *r);
-
 static enum err renew(struct db *db, const struct remember *r) {
     struct db_stmt *s = db_prepare(db, &renew_sql);
     db_bind_text(s, 1, r->options.consumer);
