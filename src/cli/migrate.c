@@ -4,7 +4,6 @@
 // Any number of programs may do it at once; what is there already stays as it is.
 #include "cli/cli.h"
 #include "cli/config.h"
-#include "cli/outbox_metrics.h"
 #include "cli/server_database.h"
 #include "outbox/outbox.h"
 

@@ -19,7 +19,6 @@
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/metrics_door.h"
-#include "cli/outbox_metrics.h"
 #include "cli/shown.h"
 #include "cli/stop_signals.h"
 #include "cli/waited_unit.h"
@@ -113,9 +112,24 @@ static bool read_settings(struct relay *r) {
 
 static void write_metrics(void *arg, struct buf *b) {
     struct relay *r = arg;
-    struct outbox_stats stats;
-    outbox_stats(r->outbox, &stats);
-    outbox_metrics(b, "relay", &stats);
+    struct outbox_stats s;
+    outbox_stats(r->outbox, &s);
+    metrics_number(b, "barid_relay_published_total", "counter", "Events that were taken.", (double)s.published);
+    metrics_number(b, "barid_relay_failed_total", "counter", "Attempts that failed.", (double)s.failed);
+    metrics_number(b, "barid_relay_in_memory", "gauge", "Events claimed and not settled.", (double)s.waiting);
+    metrics_number(b, "barid_relay_bus_away", "gauge", "1 while the other side takes nothing.", s.bus_away);
+    metrics_number(b, "barid_relay_leases", "gauge", "Buckets of 64 that this process has.", s.leases);
+    metrics_number(b, "barid_relay_members", "gauge", "Processes that share the buckets.", s.members);
+    metrics_number(b, "barid_relay_notices", "gauge", "1 while NOTIFY comes through; otherwise it looks every second.",
+                   s.notices == NOTICES_ARRIVE);
+    if (!s.measured) return;
+    metrics_number(b, "barid_relay_lag", "gauge", "Events waiting in the table; beyond 10,000 an estimate.",
+                   (double)s.lag);
+    metrics_number(b, "barid_relay_oldest_seconds", "gauge", "Age of the oldest event waiting.",
+                   (double)s.oldest_age_ms / 1000);
+    metrics_number(b, "barid_relay_parked", "gauge", "Events whose attempts are spent.", (double)s.parked);
+    metrics_number(b, "barid_relay_blocked", "gauge", "Of the parked: those whose key waits for them.",
+                   (double)s.blocked);
 }
 
 static const char *say_missing(void *arg) {

@@ -5,7 +5,6 @@
 #include "cli/status_outbox.h"
 #include "base/loop.h"
 #include "cli/cli.h"
-#include "cli/outbox_metrics.h"
 #include "cli/table.h"
 #include "cli/waited_unit.h"
 #include "database/database.h"
@@ -196,6 +195,16 @@ static void print_away(json_t *queues) {
         if (text_of(m, "away"))
             printf("\n%s of %s waits: %s\n", text_of(m, "name"), text_of(q, "queue"), text_of(m, "away"));
     }
+}
+
+static const char *notices_word(enum database_notices notices) {
+    switch (notices) {
+    case NOTICES_NONE: return "none";
+    case NOTICES_ARRIVE: return "arrive";
+    case NOTICES_LOST: return "lost";
+    case NOTICES_AWAY: return "away";
+    }
+    return "?";
 }
 
 static const char *explain(enum database_notices notices) {
