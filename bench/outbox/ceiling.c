@@ -1,8 +1,8 @@
 // outbox_ceiling: what the parts could do if there were nothing between them. One line of JSON each.
 //
-//   outbox_ceiling produce --brokers HOST:PORT --topic T --events N      librdkafka, acks=all, idempotent, ten headers
-//   outbox_ceiling delete  --url postgresql://… --batch B --connections C  `delete … returning` until barid.outbox is
-//   empty outbox_ceiling inbox   --url postgresql://… --batch B --events N     what receiving writes, and then deletes
+//   outbox_ceiling produce --brokers HOST:PORT --topic T --events N    librdkafka, acks=all, idempotent, six headers
+//   outbox_ceiling delete --url postgresql://… --batch B --connections C    `delete … returning` empties barid.outbox
+//   outbox_ceiling inbox --url postgresql://… --batch B --events N    what receiving writes, and then deletes
 //
 // `produce` sends what the relay would send: payload, key, and headers of the same number and length. `inbox` writes
 // the rows of inbox and inbox_queue and the offset in one transaction a batch, then reads and deletes the queue in

@@ -61,7 +61,7 @@ static struct order *order_of(struct postgres_pool *p, const struct db_unit *u) 
 
 static void hand_back(struct postgres_pool *p, struct runner *r, struct db_unit *u) {
     pthread_mutex_lock(&p->shared.mutex);
-    list_add(&p->finished, u);
+    units_add(&p->finished, u);
     r->pending--;
     if (in_order(u)) order_of(p, u)->pending--;
     bool post = !p->posting;
@@ -76,7 +76,7 @@ static void *runner_main(void *arg) {
     for (;;) {
         pthread_mutex_lock(&p->shared.mutex);
         while (!r->queue.head && !p->stop) pthread_cond_wait(&r->wake, &p->shared.mutex);
-        struct db_unit *u = r->queue.head ? list_take(&r->queue) : NULL;
+        struct db_unit *u = r->queue.head ? units_take(&r->queue) : NULL;
         pthread_mutex_unlock(&p->shared.mutex);
         if (!u) break; // stopping, and all is done
         unsigned commits = 0;
@@ -93,13 +93,13 @@ static void *runner_main(void *arg) {
 
 static void deliver(struct postgres_pool *p) {
     struct unit_list units;
-    list_init(&units);
+    units_init(&units);
     pthread_mutex_lock(&p->shared.mutex);
-    list_move(&units, &p->finished);
+    units_move(&units, &p->finished);
     p->posting = false;
     pthread_mutex_unlock(&p->shared.mutex);
     while (units.head) {
-        struct db_unit *u = list_take(&units);
+        struct db_unit *u = units_take(&units);
         p->done(p->arg, u, u->commits);
     }
 }
@@ -118,7 +118,7 @@ static void start_runner(struct postgres_pool *p, unsigned i, struct db *first) 
     r->lane.db = i == 0 ? (struct postgres_db *)first : NULL;
     r->lane.connected = r->lane.db != NULL;
     if (r->lane.db) r->lane.db->migrating = false;
-    list_init(&r->queue);
+    units_init(&r->queue);
     pthread_cond_init(&r->wake, NULL);
 }
 
@@ -135,7 +135,7 @@ struct postgres_pool *postgres_pool_new(struct loop *loop, const struct database
     p->readers = p->writers / 4 > FEWEST_READERS ? p->writers / 4 : FEWEST_READERS;
     p->runners = calloc(p->writers + p->readers, sizeof *p->runners);
     if (!p->url || !p->runners) die("no memory for the database");
-    list_init(&p->finished);
+    units_init(&p->finished);
     postgres_health_init(&p->shared.health);
     pthread_mutex_init(&p->shared.mutex, NULL);
     p->listener = postgres_listener_new(loop, p->url, &p->shared.health);
@@ -168,7 +168,7 @@ static struct runner *runner_for(struct postgres_pool *p, struct db_unit *u) {
 void postgres_pool_push(struct postgres_pool *p, struct db_unit *u) {
     pthread_mutex_lock(&p->shared.mutex);
     struct runner *r = runner_for(p, u);
-    list_add(&r->queue, u);
+    units_add(&r->queue, u);
     r->pending++;
     pthread_cond_signal(&r->wake);
     pthread_mutex_unlock(&p->shared.mutex);

@@ -77,9 +77,9 @@ static void fail_stored(struct unit_list *batch, enum err err, const struct erro
 
 static void fail_all(struct unit_list *todo, struct unit_list *batch, enum err err, const struct error *e) {
     for (unsigned n = 0; todo->head && n < BATCH_UNITS; n++) {
-        struct db_unit *u = list_take(todo);
+        struct db_unit *u = units_take(todo);
         unit_fail(u, err, e);
-        list_add(batch, u);
+        units_add(batch, u);
     }
 }
 
@@ -93,8 +93,8 @@ static unsigned batch_write(struct worker *w, struct unit_list *todo, struct uni
     uint64_t until = uv_hrtime() + BATCH_NS;
     unsigned stored = 0;
     for (unsigned n = 0; todo->head && n < BATCH_UNITS && (n == 0 || uv_hrtime() < until); n++) {
-        struct db_unit *u = list_take(todo);
-        list_add(batch, u);
+        struct db_unit *u = units_take(todo);
+        units_add(batch, u);
         bool alive = unit_write(w->db, u);
         if (!u->result) stored++;
         if (alive) continue;
@@ -118,8 +118,8 @@ static unsigned batch_read(struct worker *w, struct unit_list *todo, struct unit
     }
     uint64_t until = uv_hrtime() + BATCH_NS;
     for (unsigned n = 0; todo->head && n < BATCH_UNITS && (n == 0 || uv_hrtime() < until); n++) {
-        struct db_unit *u = list_take(todo);
-        list_add(batch, u);
+        struct db_unit *u = units_take(todo);
+        units_add(batch, u);
         u->result = unit_run(w->db, u);
         if (u->result) unit_fail(u, u->result, NULL);
     }
@@ -129,7 +129,7 @@ static unsigned batch_read(struct worker *w, struct unit_list *todo, struct unit
 
 static void hand_back(struct worker *w, struct unit_list *batch, unsigned commits) {
     pthread_mutex_lock(&w->mutex);
-    list_move(&w->finished, batch);
+    units_move(&w->finished, batch);
     w->commits += commits;
     bool post = !w->posting;
     w->posting = true;
@@ -140,12 +140,12 @@ static void hand_back(struct worker *w, struct unit_list *batch, unsigned commit
 static void *worker_main(void *arg) {
     struct worker *w = arg;
     struct unit_list todo, batch;
-    list_init(&todo);
-    list_init(&batch);
+    units_init(&todo);
+    units_init(&batch);
     for (;;) {
         pthread_mutex_lock(&w->mutex);
         while (!w->queue.head && !todo.head && !w->stop) pthread_cond_wait(&w->wake, &w->mutex);
-        list_move(&todo, &w->queue);
+        units_move(&todo, &w->queue);
         pthread_mutex_unlock(&w->mutex);
         if (!todo.head) return NULL; // stopping, and all is done
         unsigned commits = w->writes ? batch_write(w, &todo, &batch) : batch_read(w, &todo, &batch);
@@ -156,15 +156,15 @@ static void *worker_main(void *arg) {
 
 static void deliver(struct worker *w) {
     struct unit_list units;
-    list_init(&units);
+    units_init(&units);
     pthread_mutex_lock(&w->mutex);
-    list_move(&units, &w->finished);
+    units_move(&units, &w->finished);
     unsigned commits = w->commits;
     w->commits = 0;
     w->posting = false;
     pthread_mutex_unlock(&w->mutex);
     while (units.head) {
-        w->done(w->arg, list_take(&units), commits);
+        w->done(w->arg, units_take(&units), commits);
         commits = 0;
     }
 }
@@ -181,8 +181,8 @@ struct worker *worker_new(struct loop *loop, struct db *db, bool writes, worker_
     if (!w || !r) die("no memory for the database");
     *r = (struct relay){.post.fn = relay_run, .worker = w};
     *w = (struct worker){.loop = loop, .db = db, .writes = writes, .done = done, .arg = arg, .relay = r};
-    list_init(&w->queue);
-    list_init(&w->finished);
+    units_init(&w->queue);
+    units_init(&w->finished);
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->wake, NULL);
     if (pthread_create(&w->thread, NULL, worker_main, w)) die("no thread for the database");
@@ -192,7 +192,7 @@ struct worker *worker_new(struct loop *loop, struct db *db, bool writes, worker_
 
 void worker_push(struct worker *w, struct db_unit *u) {
     pthread_mutex_lock(&w->mutex);
-    list_add(&w->queue, u);
+    units_add(&w->queue, u);
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->mutex);
 }

@@ -1,8 +1,7 @@
 // The store on PostgreSQL itself: its units, and the names that contents hold and lose.
 //
 // Any number of servers share the contents, so that what keeps a content is in its row. An upload that names it holds
-// it
-// (`holds`, until `hold_until`): its server has yet to tell the owner. The owner's unit calls datastore_own, which
+// it (`holds`, until `hold_until`): its server has yet to tell the owner. The owner's unit calls datastore_own, which
 // locks the row and takes one hold back. A removal locks the same row, so it comes before (and the owner is told to
 // upload again) or after (and finds the owner, when it looks in the same unit: datastore_remove_in). While a hold lasts
 // a removal is only noted; owning takes the note back, and when the hold ends what still has it goes.

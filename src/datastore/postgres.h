@@ -22,7 +22,7 @@ struct pg_store {
 };
 
 // A unit that holds the store. Not closed: done() gets the result, also that of a submit that was refused, never before
-// ds_unit_submit returned. `u` is embedded at the beginning of what `done` frees.
+// pg_unit_submit returned. `u` is embedded at the beginning of what `done` frees.
 struct pg_unit {
     struct db_unit unit;
     struct loop_post refused;

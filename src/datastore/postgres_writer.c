@@ -202,7 +202,6 @@ static bool ended(struct pg_writer *w) {
 static void submit(struct pg_writer *w, enum err (*run)(struct db *, struct pg_unit *),
                    void (*done)(struct pg_unit *, enum err)) {
     w->unit = (struct pg_unit){.run = run, .done = done};
-    w->unit.unit.frees_space = false;
     pg_unit_submit(w->d, &w->unit);
 }
 
