@@ -7,6 +7,7 @@
 static struct db_sql make_sql = {
     .text = "select 1 where 0",
     .postgres = "insert into barid.buckets (queue, bucket) select ?1::text, g from generate_series(0, 63) g "
+                "where not exists (select from barid.buckets where queue = ?1::text and bucket = g) "
                 "on conflict do nothing",
 };
 static struct db_sql give_back_sql = {
@@ -156,7 +157,8 @@ enum err lease_run(struct db *db, struct db_unit *unit) {
     enum err err = ERR_OK;
     if (u->give_back || u->leave) err = give_back(db, u);
     if (u->leave) return err ? err : run_for(db, &leave_sql, u, true);
-    if (!err && u->announce) err = run_for(db, &make_sql, u, false);
+    // Who has none may have slept while somebody dropped the consumer, and its buckets with it.
+    if (!err && (u->announce || !u->keep)) err = run_for(db, &make_sql, u, false);
     if (!err && u->announce) err = db_notify(db, LEASE_CHANNEL, u->queue);
     if (!err) err = join(db, u);
     if (!err && u->keep) err = buckets(db, &renew_sql, u, u->keep, 0, &u->kept);
