@@ -574,6 +574,50 @@ static void a_broker_that_comes_back_goes_on(void **state) {
     free(h);
 }
 
+// ---- what is parked, for tools
+
+#define MANY 8
+
+struct parked_seen {
+    rd_kafka_t *rk;
+    const char *topic;
+    int of[2];
+};
+
+static void put_into(rd_kafka_t *rk, const char *topic, int32_t partition) {
+    static char body[1000];
+    memset(body, 'x', sizeof body);
+    assert_int_equal(rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
+                                       RD_KAFKA_V_VALUE(body, sizeof body), RD_KAFKA_V_END),
+                     0);
+}
+
+static void on_parked(void *arg, const struct bus_parked *p) {
+    struct parked_seen *s = arg;
+    if (p->at.partition == 1 && s->of[1] % 3 == 0) {
+        put_into(s->rk, s->topic, 0);
+        rd_kafka_flush(s->rk, 10000);
+    }
+    s->of[p->at.partition]++;
+}
+
+static void a_partition_that_grows_while_it_is_read_does_not_cut_off_another(void **state) {
+    struct rig *r = *state;
+    char url[512], group[64], why[256];
+    struct parked_seen seen = {.topic = topic_of(r, "g.parked")};
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    kafka_conf_set(conf, "bootstrap.servers", r->address, "batch.num.messages", "1", "linger.ms", "0", NULL);
+    seen.rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+    for (int i = 0; i < MANY; i++) put_into(seen.rk, seen.topic, 1);
+    rd_kafka_flush(seen.rk, 10000);
+    snprintf(url, sizeof url, "kafka://%s?fetch.message.max.bytes=2000&queued.min.messages=1", r->address);
+    snprintf(group, sizeof group, "%s.g", r->prefix);
+    assert_int_equal(bus_each_parked(url, group, on_parked, &seen, &r->err), ERR_OK);
+    assert_int_equal(seen.of[1], MANY);
+    assert_true(seen.of[0] > 0);
+    rd_kafka_destroy(seen.rk);
+}
+
 static void unfit_names_are_refused(void **state) {
     struct rig *r = *state;
     struct bus_subscription *s;
@@ -606,6 +650,7 @@ int main(void) {
         ON_BOTH(an_offset_that_is_gone_begins_anew),
         ON_BOTH(a_handler_may_leave_inside_its_call),
         ON_MOCK(a_broker_that_comes_back_goes_on),
+        ON_MOCK(a_partition_that_grows_while_it_is_read_does_not_cut_off_another),
         ON_MOCK(unfit_names_are_refused),
     };
     cmocka_set_test_filter(getenv("ONLY")); // a pattern, by hand

@@ -2,6 +2,8 @@
 // no part in any group.
 #include "bus/kafka_group.h"
 
+#include "base/assert.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +16,8 @@ struct reading {
     rd_kafka_t *rk;
     bus_parked_fn *each;
     void *arg;
-    int ends; // partitions that are not read to their end
+    int ends;    // partitions that are not read to their end
+    bool *ended; // those that are: one that grows meanwhile ends twice
 };
 
 // "" when there is none. librdkafka ends a value with a zero byte.
@@ -43,12 +46,17 @@ static void give(struct reading *r, const rd_kafka_message_t *m) {
     r->each(r->arg, &p);
 }
 
+static void has_ended(struct reading *r, int32_t partition) {
+    if (!r->ended[partition]) r->ends--;
+    r->ended[partition] = true;
+}
+
 static enum err read_all(struct reading *r, struct error *e) {
     while (r->ends > 0) {
         rd_kafka_message_t *m = rd_kafka_consumer_poll(r->rk, PATIENCE_MS);
         if (!m) return error_set(e, ERR_TIMEOUT, "nothing came for %d s", PATIENCE_MS / 1000);
         rd_kafka_resp_err_t code = m->err;
-        if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF) r->ends--;
+        if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF) has_ended(r, m->partition);
         else if (!code) give(r, m);
         bool lost = code && code != RD_KAFKA_RESP_ERR__PARTITION_EOF && code != RD_KAFKA_RESP_ERR__TRANSPORT;
         if (lost) error_set(e, ERR_UNAVAILABLE, "%s", rd_kafka_message_errstr(m));
@@ -75,12 +83,14 @@ static enum err count(rd_kafka_t *rk, const char *topic, int *out, struct error 
 static enum err read_topic(struct reading *r, const char *topic, struct error *e) {
     enum err err = count(r->rk, topic, &r->ends, e);
     if (err || r->ends == 0) return err;
+    if (!(r->ended = calloc((size_t)r->ends, sizeof *r->ended))) die("out of memory");
     rd_kafka_topic_partition_list_t *all = rd_kafka_topic_partition_list_new(r->ends);
     for (int i = 0; i < r->ends; i++)
         rd_kafka_topic_partition_list_add(all, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
     rd_kafka_assign(r->rk, all);
     rd_kafka_topic_partition_list_destroy(all);
     err = read_all(r, e);
+    free(r->ended);
     rd_kafka_assign(r->rk, NULL);
     return err;
 }
