@@ -73,6 +73,7 @@ struct kafka_producer {
     struct list drained;      // gates that are to be opened
     bool alone;               // one record a batch
     bool retired;             // takes nothing more, and goes when all is answered
+    bool purged;              // what librdkafka had was answered; what is given to it now would wait anew
 };
 
 struct kafka_producer *kafka_producer_new(struct kafka *k, bool alone, struct error *e);
@@ -117,7 +118,7 @@ struct kafka_topic {
     struct list waiting; // struct kafka_held
     struct kafka_gate *gates;
     int gates_n; // 0: the number of partitions is not known
-    uint32_t turn;
+    uint32_t turn, keyless;
     bool known, existed, create, created;
     bool wanted; // by a subscription, and not seen yet
     uint32_t tries;
@@ -127,6 +128,7 @@ struct kafka_topic {
 struct kafka_topic *kafka_topic_get(struct kafka_producer *p, const char *name, struct error *e); // NULL: too many
 void kafka_topic_wait(struct kafka_topic *t, struct kafka_held *h); // until it is known, or known not to be
 void kafka_topic_want(struct kafka *k, const char *name);           // make it when it is missing
+void kafka_topic_look(struct kafka_topic *t);                       // it is not as it was when it was asked for
 void kafka_topic_created(struct kafka_producer *p, rd_kafka_event_t *event);
 void kafka_topics_fail(struct kafka_producer *p, const char *why); // what waits for topics is answered ERR_UNAVAILABLE
 void kafka_topics_hand_on(struct kafka_producer *p); // what is wanted is now the business of the producer after it

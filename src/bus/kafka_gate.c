@@ -8,7 +8,9 @@
 // is published while nothing of its partition is under way goes at once. And batches are larger than they would be.
 //
 // Gates are a guess at which partition a record goes to; a wrong one (the topic has more partitions by now) delays a
-// record by one answer. Too many events are no business of a gate: it lets them pass, and librdkafka has its bounds.
+// record by one answer. A record without a key goes where its gate is, so now and then librdkafka chooses for one: it
+// knows of new partitions, and a report from one of those has the topic asked for anew. Too many events are no business
+// of a gate: it lets them pass, and librdkafka has its bounds.
 #include "bus/kafka.h"
 
 #include "base/assert.h"
@@ -20,6 +22,7 @@
 #define HELD_ALL_MAX   10000       // by all
 #define HELD_BYTES_MAX (16u << 20) // … and their payloads
 #define CHOICES        8           // for a record without a key
+#define FREE_EVERY     512         // of those, so many have a gate and one has none
 
 struct kafka_gate {
     struct list held;         // struct kafka_held
@@ -97,7 +100,7 @@ static void let_all_pass(struct kafka_gate *g) {
 }
 
 bool kafka_gate_closed(struct kafka_topic *t, struct kafka_held *record) {
-    if (t->gates_n == 0) return false;
+    if (t->gates_n == 0 || (!record->key && ++t->keyless % FREE_EVERY == 0)) return false;
     int at = record->key
                  ? rd_kafka_msg_partitioner_murmur2(t->rkt, record->key, record->key_length, t->gates_n, NULL, NULL)
                  : any_gate(t);
@@ -141,7 +144,7 @@ static void answer_away(struct kafka_gate *g) {
 void kafka_gates_open(struct kafka_producer *p) {
     for (struct list_node *n; (n = list_pop_front(&p->drained));) {
         struct kafka_gate *g = LIST_ITEM(n, struct kafka_gate, drained);
-        bool away = g->away || p->retired;
+        bool away = g->away || p->purged;
         g->away = false;
         if (away) answer_away(g);
         else let_all_pass(g);

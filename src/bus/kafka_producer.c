@@ -54,6 +54,7 @@ static void producer_free(struct kafka_producer *p) {
 static bool idle(const struct kafka_producer *p) { return p->unanswered == 0 && p->waiting == 0 && p->held == 0; }
 
 static void purge(struct kafka_producer *p) {
+    p->purged = true;
     rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 }
 

@@ -210,7 +210,8 @@ void kafka_report(struct kafka_producer *p, const rd_kafka_message_t *m) {
     rd_kafka_msg_status_t status = rd_kafka_message_status(m);
     free(m->_private);
     bool ok = !m->err || status == RD_KAFKA_MSG_STATUS_PERSISTED, doubtful = ok && m->offset < 0;
-    struct kafka_topic *t = u.gate ? topic_of(p, m) : NULL;
+    struct kafka_topic *t = topic_of(p, m);
+    if (ok && t && t->known && !k->closing && m->partition >= t->gates_n) kafka_topic_look(t);
     if (t) kafka_gate_answered(t, u.gate, !ok && kafka_err(m->err) == ERR_UNAVAILABLE);
     if (doubtful && (p->retired || k->closing)) {
         answer(u.done, u.arg, ERR_UNAVAILABLE, "the broker takes it for a duplicate and does not say of what");

@@ -285,6 +285,61 @@ static void events_without_a_key_go_to_all_partitions(void **state) {
     assert_true(n[0] > 0 && n[1] > 0);
 }
 
+static struct kafka_topic *topic_in(struct kafka *k, const char *name) {
+    return k->together ? map_get(&k->together->topics, name, strlen(name)) : NULL;
+}
+
+struct growing {
+    struct rig *rig;
+    struct answers *answers;
+    struct kafka_topic *topic;
+    int published;
+};
+
+static bool has_grown(void *arg) {
+    struct growing *g = arg;
+    if (g->answers->n + 10 > (uint32_t)g->published) put(g->rig, g->topic->name, NULL, "x", g->answers), g->published++;
+    return g->topic->gates_n == 3;
+}
+
+// How many records the partition has had.
+static int64_t records_in(struct rig *r, const char *topic, int32_t partition) {
+    int64_t low, high;
+    struct kafka *k = bus_of(r);
+    assert_int_equal(rd_kafka_query_watermark_offsets(k->together->rk, topic, partition, &low, &high, 10000), 0);
+    return high;
+}
+
+static void add_partition(struct rig *r, const char *topic) {
+    char why[256];
+    rd_kafka_t *rk = bus_of(r)->together->rk;
+    rd_kafka_queue_t *q = rd_kafka_queue_new(rk);
+    rd_kafka_NewPartitions_t *more = rd_kafka_NewPartitions_new(topic, 3, why, sizeof why);
+    rd_kafka_CreatePartitions(rk, &more, 1, NULL, q);
+    rd_kafka_event_t *done = rd_kafka_queue_poll(q, 20000);
+    assert_non_null(done);
+    assert_int_equal(rd_kafka_event_error(done), 0);
+    rd_kafka_event_destroy(done);
+    rd_kafka_NewPartitions_destroy(more);
+    rd_kafka_queue_destroy(q);
+}
+
+static void a_partition_that_is_added_gets_events_without_a_key(void **state) {
+    struct rig *r = rig_of(state);
+    struct answers a = {0};
+    const char *topic = topic_of(r, "grows");
+    put(r, topic, NULL, "x", &a);
+    run_until_answers(r, &a, 1);
+    add_partition(r, topic);
+    struct growing g = {r, &a, topic_in(bus_of(r), topic), 1};
+    run_until(r, has_grown, &g);
+    int64_t before = records_in(r, topic, 2);
+    for (int i = 0; i < 30; i++) put(r, topic, NULL, "x", &a);
+    run_until_answers(r, &a, (uint32_t)g.published + 30);
+    assert_int_equal(a.of[ERR_OK], a.n);
+    assert_true(records_in(r, topic, 2) >= before + 9);
+}
+
 struct replaced {
     struct kafka *k;
     char old[128]; // its name: another one may have its address
@@ -317,10 +372,6 @@ static void a_producer_that_is_broken_for_good_is_replaced(void **state) {
     run_until_answers(&m->rig, &a, 7);
     assert_int_equal(a.of[ERR_OK], 2);
     assert_int_equal(a.of[ERR_UNAVAILABLE], 5);
-}
-
-static struct kafka_topic *topic_in(struct kafka *k, const char *name) {
-    return k->together ? map_get(&k->together->topics, name, strlen(name)) : NULL;
 }
 
 static bool is_known(void *arg) {
@@ -409,6 +460,7 @@ int main(void) {
         ON_REAL(only_the_event_that_is_too_large_fails),
         ON_REAL(an_event_larger_than_the_client_takes_is_refused_at_once),
         ON_REAL(an_unknown_topic_is_the_events_fault),
+        ON_REAL(a_partition_that_is_added_gets_events_without_a_key),
         ON_MOCK(what_passes_is_not_seen),
         ON_MOCK(a_topic_that_is_not_ours_to_write_is_the_events_fault),
         ON_MOCK(what_the_broker_takes_for_a_duplicate_is_published_all_the_same),

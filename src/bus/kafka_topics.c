@@ -101,6 +101,11 @@ void kafka_topic_want(struct kafka *k, const char *name) {
     to_ask(t);
 }
 
+void kafka_topic_look(struct kafka_topic *t) {
+    t->tries = 0;
+    to_ask(t);
+}
+
 // ---- what comes of it
 
 static void ask_again(struct kafka_topic *t, uint32_t ms) { loop_timer_start(t->producer->bus->loop, &t->again, ms); }
@@ -225,7 +230,7 @@ static void asked(struct loop_work *w) {
     } else {
         kafka_is_there(p->bus);
         p->asking = NULL;
-        if (t && !a->topic_err) kafka_gates_set(t, a->partitions);
+        if (t && !a->topic_err && !p->retired) kafka_gates_set(t, a->partitions);
         if (t) decide(t, a->topic_err);
     }
     free(a);
