@@ -28,6 +28,17 @@ static void utf8_accepts_the_ends_of_every_range(void **state) {
     assert_true(utf8_valid("a\0b", 3));
 }
 
+static void what_was_cut_within_a_letter_ends_before_it(void **state) {
+    (void)state;
+    static const char text[] = "a\xc3\xa9\xf0\x9f\x93\xae"; // letters of one, two and four bytes
+    static const size_t whole[] = {0, 1, 1, 3, 3, 3, 3, 7};
+    for (size_t n = 0; n < sizeof text; n++) assert_int_equal(utf8_whole(text, n), whole[n]);
+    assert_int_equal(utf8_whole("\xff"
+                                "abcd",
+                                5),
+                     5); // no text at all
+}
+
 static void utf8_refuses_what_only_looks_like_it(void **state) {
     (void)state;
     static const char *const bad[] = {
@@ -204,6 +215,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(utf8_accepts_the_ends_of_every_range),
         cmocka_unit_test(utf8_refuses_what_only_looks_like_it),
+        cmocka_unit_test(what_was_cut_within_a_letter_ends_before_it),
         cmocka_unit_test(utf8_agrees_with_the_definition_on_every_code_point),
         cmocka_unit_test(hex_goes_there_and_back),
         cmocka_unit_test(times_are_written_as_rfc_3339),

@@ -44,3 +44,9 @@ bool utf8_valid(const void *data, size_t len) {
     }
     return true;
 }
+
+size_t utf8_whole(const char *text, size_t len) {
+    for (size_t less = 0; less < 4 && less <= len; less++)
+        if (utf8_valid(text, len - less)) return len - less;
+    return len;
+}

@@ -6,5 +6,7 @@
 #include <stddef.h>
 
 bool utf8_valid(const void *data, size_t len);
+// Of so many bytes of a text, those that are whole letters: what was cut may end within one.
+size_t utf8_whole(const char *text, size_t len);
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/backoff.h"
 #include "base/log.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +187,7 @@ void kafka_settle(struct bus_subscription *s, uint64_t tag, enum bus_settle how,
         return;
     }
     snprintf(v->reason, sizeof v->reason, "%s", reason ? reason : "");
+    v->reason[utf8_whole(v->reason, strlen(v->reason))] = '\0';
     if (how == BUS_RETRY && v->attempt < m->max_attempts) {
         out_of_hand(v, KAFKA_RETRIES);
         kafka_event_later(v, backoff_delay(&BACKOFF_DEFAULT, m->bus->io, v->attempt - 1, 0), on_retry);

@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/utf8.h"
 #include "bus/bus.h"
 #include "cli/cli.h"
 #include "cli/config.h"
@@ -99,6 +100,8 @@ static bool name_is_good(const char *name) {
     return n > 0 && n <= CONSUMER_MAX && strspn(name, letters) == n;
 }
 
+static bool is_text(const char *text) { return utf8_valid(text, strlen(text)); }
+
 static bool read_names(struct receive *r) {
     const struct config *c = &r->config;
     r->database_url = config_text(c, "database");
@@ -110,6 +113,7 @@ static bool read_names(struct receive *r) {
         return complain("it wants --database, --from, --consumer, --topic and --handler");
     if (database_kind(r->database_url) != DATABASE_POSTGRES) return complain("--database is a postgresql:// URL");
     if (strncmp(r->from, "embedded:", 9) == 0) return complain("--from is a kafka://, amqp:// or amqps:// URL");
+    if (!is_text(r->topic) || !is_text(r->handler_spec)) return complain("--topic and --handler are UTF-8 text");
     if (!name_is_good(r->consumer)) return complain("--consumer has 1 to 100 of the characters A-Z a-z 0-9 . _ -");
     return true;
 }
@@ -283,6 +287,7 @@ static void on_joined(void *arg, enum err err, const char *why) {
 static enum err start_queue(struct receive *r, struct error *e) {
     char handler[URL_SHOWN];
     snprintf(r->shared, sizeof r->shared, "topics %s, handler %s", r->topic, handler_shown(r, handler));
+    r->shared[utf8_whole(r->shared, strlen(r->shared))] = '\0';
     struct outbox_options o = {.loop = r->loop,
                                .io = r->io,
                                .database = r->database,

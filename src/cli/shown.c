@@ -1,5 +1,7 @@
 #include "cli/shown.h"
 
+#include "base/utf8.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,4 +27,5 @@ void process_name(const char *given, char *out, size_t size) {
     gethostname(host, sizeof host - 1);
     if (given) snprintf(out, size, "%s", given);
     else snprintf(out, size, "%s:%d", host, (int)getpid());
+    out[utf8_whole(out, strlen(out))] = '\0'; // the database takes nothing else
 }

@@ -21,18 +21,11 @@ static void tell(const struct outbox *o, enum log_level level, const char *what,
     else log_event(level, event, NULL);
 }
 
-// What was cut to the length of an error may end within a letter.
-static size_t whole_letters(const char *text, size_t n) {
-    for (size_t less = 0; less < 4 && less <= n; less++)
-        if (utf8_valid(text, n - less)) return n - less;
-    return n;
-}
-
 // ---- it is not there
 
 // For others to see in the database, which takes nothing but text.
 static void keep_away(struct outbox *o, const char *why) {
-    size_t n = whole_letters(why, strnlen(why, ERROR_TEXT_MAX - 1));
+    size_t n = utf8_whole(why, strnlen(why, ERROR_TEXT_MAX - 1));
     if (!utf8_valid(why, n)) why = "the reason is not text", n = strlen(why);
     snprintf(o->away_why, sizeof o->away_why, "%.*s", (int)n, why);
 }
@@ -68,7 +61,7 @@ void send_away_ended(struct loop_timer *t) {
 // ---- it does not want the event
 
 static void keep_error(struct row *r, const char *why) {
-    size_t n = whole_letters(why, strnlen(why, ERROR_TEXT_MAX - 1));
+    size_t n = utf8_whole(why, strnlen(why, ERROR_TEXT_MAX - 1));
     char *text = realloc(r->error, n + 1);
     if (!text) die("no memory for the outbox");
     memcpy(text, why, n);

@@ -316,6 +316,11 @@ def test_status_shows_the_queue_and_who_works_on_it(ready_database, kafka, sourc
         assert "64/64" in text and "notices   arrive" in text
 
 
+def test_a_name_that_is_too_long_ends_with_a_whole_letter(ready_database, kafka):
+    with Relay(ready_database, f"kafka://{kafka.address}", "--name", "ü" * 40):
+        eventually(lambda: rows(ready_database, "select name from barid.members") == [("ü" * 31,)], 20, "it being a member")
+
+
 def test_migrate_says_what_it_did_once(database):
     assert "applied 0001 outbox" in barid("migrate", "--database", database).stdout
     assert barid("migrate", "--database", database).stdout == "Everything is up to date.\n"
