@@ -131,7 +131,7 @@ static void database_make(struct fixture *f) {
     snprintf(f->database_name, sizeof f->database_name, "barid_chat_%d_%d", (int)getpid(), ++made);
     snprintf(sql, sizeof sql, "create database %s", f->database_name);
     test_pg_sql(server, sql);
-    test_pg_url(f->database_url, sizeof f->database_url, server, f->database_name);
+    test_db_url(f->database_url, sizeof f->database_url, server, f->database_name);
 }
 
 static void database_drop(struct fixture *f) {

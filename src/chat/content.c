@@ -27,20 +27,12 @@ void gone_apply(struct chat *c, struct gone *g) {
 }
 
 static void gone_add(struct gone *g, const void *hash) {
-    if (g->n == g->cap) {
-        g->cap = g->cap == 0 ? 2 : g->cap * 2;
-        g->hashes = realloc(g->hashes, g->cap * sizeof *g->hashes);
-        if (g->hashes == NULL) die("out of memory");
-    }
+    g->hashes = chat_room(g->hashes, g->n, &g->cap, sizeof *g->hashes);
     memcpy(g->hashes[g->n++], hash, CHAT_HASH);
 }
 
 void gone_media(struct gone *g, const void *hash, int64_t uid, int64_t bytes) {
-    if (g->media_count == g->media_cap) {
-        g->media_cap = g->media_cap == 0 ? 2 : g->media_cap * 2;
-        g->media = realloc(g->media, g->media_cap * sizeof *g->media);
-        if (g->media == NULL) die("out of memory");
-    }
+    g->media = chat_room(g->media, g->media_count, &g->media_cap, sizeof *g->media);
     struct gone_media *m = &g->media[g->media_count++];
     *m = (struct gone_media){.uid = uid, .bytes = bytes};
     memcpy(m->hash, hash, sizeof m->hash);

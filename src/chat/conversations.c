@@ -50,11 +50,7 @@ static struct found *result_add(struct result *r) {
 }
 
 static void result_name(struct result *r, const char *text) {
-    if (r->name_count == r->name_cap) {
-        r->name_cap = r->name_cap == 0 ? 8 : r->name_cap * 2;
-        r->names = realloc(r->names, r->name_cap * sizeof *r->names);
-        if (r->names == NULL) die("out of memory");
-    }
+    r->names = chat_room(r->names, r->name_count, &r->name_cap, sizeof *r->names);
     snprintf(r->names[r->name_count++].text, sizeof r->names[0].text, "%s", text);
 }
 

@@ -25,13 +25,7 @@ void push_release(struct push *p) {
 void push_clear(struct push *p) { p->n = 0; }
 
 static struct target *push_add(struct push *p, int64_t did, uint64_t cursor) {
-    if (p->n == p->cap) {
-        size_t cap = p->cap == 0 ? 4 : p->cap * 2;
-        struct target *more = realloc(p->targets, cap * sizeof *more);
-        if (more == NULL) die("out of memory");
-        p->targets = more;
-        p->cap = cap;
-    }
+    p->targets = chat_room(p->targets, p->n, &p->cap, sizeof *p->targets);
     struct target *t = &p->targets[p->n++];
     *t = (struct target){.did = did, .cursor = cursor};
     return t;
@@ -174,13 +168,7 @@ void push_out(struct chat *c, const struct push *p) {
 // ---- pages ----------------------------------------------------------------------------------------------
 
 static struct entry *page_add(struct page *p) {
-    if (p->n == p->cap) {
-        size_t cap = p->cap == 0 ? 8 : p->cap * 2;
-        struct entry *more = realloc(p->entries, cap * sizeof *more);
-        if (more == NULL) die("out of memory");
-        p->entries = more;
-        p->cap = cap;
-    }
+    p->entries = chat_room(p->entries, p->n, &p->cap, sizeof *p->entries);
     struct entry *e = &p->entries[p->n++];
     *e = (struct entry){0};
     return e;

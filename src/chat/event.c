@@ -46,11 +46,7 @@ enum err event_store(struct db *db, const struct chat *c, const struct id *event
 
 void events_add(struct events *e, const struct chat *c, const struct id *event_id, const char *topic,
                 const char *conversation_id, const char *fields, ...) {
-    if (e->n == e->cap) {
-        e->cap = e->cap == 0 ? 16 : e->cap * 2;
-        e->at = realloc(e->at, e->cap * sizeof *e->at);
-        if (e->at == NULL) die("out of memory");
-    }
+    e->at = chat_room(e->at, e->n, &e->cap, sizeof *e->at);
     va_list args;
     va_start(args, fields);
     make(&e->at[e->n++], c, event_id, topic, conversation_id, fields, args);

@@ -162,12 +162,11 @@ struct home_op {
 };
 
 static enum err tell_former(struct db *db, const struct home_op *op, int64_t former) {
-    char channel[40], text[64];
+    char text[64];
     if (former == 0 || former == op->op.server) return ERR_OK;
-    snprintf(channel, sizeof channel, "barid_server_%lld", (long long)former);
     if (op->poll) snprintf(text, sizeof text, "p %lld", (long long)op->did);
     else snprintf(text, sizeof text, "r %lld %llu", (long long)op->did, (unsigned long long)op->epoch);
-    return db_notify(db, channel, text);
+    return homes_tell(db, former, text);
 }
 
 static enum err link_run(struct db *db, struct db_unit *u) {

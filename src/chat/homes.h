@@ -39,6 +39,7 @@ void home_leave(struct chat *c, int64_t did, uint64_t epoch); // the link has go
 
 // ---- inside units
 
+enum err homes_tell(struct db *db, int64_t server, const char *text);
 enum err homes_tell_session(struct db *db, int64_t did);
 
 // Collects what to tell to which server, and tells it.

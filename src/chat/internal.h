@@ -61,6 +61,8 @@ struct chat {
 // Memory for small things. Without it nothing can go on, and whatever was not durable was not acknowledged.
 void *chat_alloc(size_t size);     // zeroed
 char *chat_copy(const char *text); // NULL gives NULL
+// Room for one more in an array of n, of which *cap fit: it may move.
+void *chat_room(void *array, size_t n, size_t *cap, size_t size);
 // With several servers the database's time, whatever this machine's clock says.
 int64_t chat_now(const struct chat *c);
 void chat_enter(struct chat *c);

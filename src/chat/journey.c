@@ -32,11 +32,7 @@ struct journey {
 
 static struct point *add(struct journey *op, enum rank rank, int64_t at, const char *user_id) {
     if (op->n >= POINTS_MAX) op->n--; // the last one gives way
-    if (op->n == op->cap) {
-        op->cap = op->cap == 0 ? 16 : op->cap * 2;
-        op->points = realloc(op->points, op->cap * sizeof *op->points);
-        if (op->points == NULL) die("out of memory");
-    }
+    op->points = chat_room(op->points, op->n, &op->cap, sizeof *op->points);
     struct point *p = &op->points[op->n++];
     *p = (struct point){.rank = rank};
     p->view.at_ms = at;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CAP_FIRST 4
+
 void *chat_alloc(size_t size) {
     void *p = calloc(1, size);
     if (p == NULL) die("out of memory");
@@ -16,6 +18,14 @@ char *chat_copy(const char *text) {
     char *copy = strdup(text);
     if (copy == NULL) die("out of memory");
     return copy;
+}
+
+void *chat_room(void *array, size_t n, size_t *cap, size_t size) {
+    if (n < *cap) return array;
+    *cap = *cap == 0 ? CAP_FIRST : *cap * 2;
+    void *more = realloc(array, *cap * size);
+    if (more == NULL) die("out of memory");
+    return more;
 }
 
 void op_drop(struct op *op) {

@@ -58,11 +58,7 @@ static enum err find_message(struct db *db, struct queue_op *op) {
 }
 
 static void add_user(struct queue_op *op, int64_t uid, int64_t did) {
-    if (op->n == op->cap) {
-        op->cap = op->cap == 0 ? 4 : op->cap * 2;
-        op->users = realloc(op->users, op->cap * sizeof *op->users);
-        if (op->users == NULL) die("out of memory");
-    }
+    op->users = chat_room(op->users, op->n, &op->cap, sizeof *op->users);
     op->users[op->n++] = (struct target_user){.uid = uid, .did = did};
 }
 
@@ -145,7 +141,7 @@ void queueing_clear(struct queue_op *op) {
 
 static enum err queue_run(struct db *db, struct db_unit *u) {
     struct queue_op *op = (struct queue_op *)u;
-    queueing_clear(op); // of an earlier attempt
+    queueing_clear(op);                                  // of an earlier attempt
     enum err err = lock_recipients(db, &op->message_id); // before the inbox, as in a batch: never in a circle
     if (err == ERR_OK) err = inbox_accept(db, QUEUEING_GROUP, &op->message_id, op->now, &op->fresh);
     if (err != ERR_OK || !op->fresh) return err;

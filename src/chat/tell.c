@@ -10,11 +10,7 @@ void tell_init(struct tell *t, struct db *db) { *t = (struct tell){.db = db}; }
 
 void tell_entry(struct tell *t, int64_t server, int64_t did, uint64_t cursor) {
     if (server == 0) return;
-    if (t->n == t->cap) {
-        t->cap = t->cap == 0 ? 8 : t->cap * 2;
-        t->entries = realloc(t->entries, t->cap * sizeof *t->entries);
-        if (t->entries == NULL) die("out of memory");
-    }
+    t->entries = chat_room(t->entries, t->n, &t->cap, sizeof *t->entries);
     t->entries[t->n++] = (struct tell_entry){.server = server, .did = did, .cursor = cursor};
 }
 
@@ -24,7 +20,7 @@ static int by_server(const void *a, const void *b) {
     return (x->did > y->did) - (x->did < y->did);
 }
 
-static enum err send(struct db *db, int64_t server, const char *text) {
+enum err homes_tell(struct db *db, int64_t server, const char *text) {
     char channel[40];
     snprintf(channel, sizeof channel, "barid_server_%lld", (long long)server);
     return db_notify(db, channel, text);
@@ -42,7 +38,7 @@ enum err tell_end(struct tell *t) {
             (size_t)snprintf(text + n, sizeof text - n, " %lld:%llu", (long long)e->did, (unsigned long long)e->cursor);
         bool last = i + 1 == t->n || t->entries[i + 1].server != e->server;
         if (!last && n < NOTICE_MAX) continue;
-        err = send(t->db, e->server, text);
+        err = homes_tell(t->db, e->server, text);
         n = 0;
     }
     free(t->entries);

@@ -244,17 +244,6 @@ static void test_close_finishes_what_was_submitted(void **state) {
 
 // ---- the disk
 
-static void stop_patience(struct loop_timer *timer) {
-    struct test_db *t = (struct test_db *)(void *)((char *)timer - offsetof(struct test_db, patience));
-    loop_stop(t->loop);
-}
-
-static void pass_ms(struct test_db *t, uint64_t ms) {
-    t->patience.fn = stop_patience;
-    loop_timer_start(t->loop, &t->patience, ms);
-    loop_run(t->loop);
-}
-
 static void test_below_the_low_water_mark_writing_is_refused(void **state) {
     struct test_db t;
     int64_t id = 1;
@@ -308,7 +297,7 @@ static void test_what_was_deleted_is_nowhere_after_a_quiet_while(void **state) {
     assert_int_equal(test_db_do(&t, insert_secret, NULL, false), ERR_OK);
     assert_true(file_contains(wal, "a deleted secret"));
     assert_int_equal(test_db_do(&t, delete_secret, NULL, false), ERR_OK);
-    for (int i = 0; i < 100 && file_contains(wal, "a deleted secret"); i++) pass_ms(&t, 100);
+    for (int i = 0; i < 100 && file_contains(wal, "a deleted secret"); i++) test_db_pass_ms(&t, 100);
     assert_false(file_contains(wal, "a deleted secret"));
     assert_false(file_contains(t.path, "a deleted secret"));
     test_db_close(&t);

@@ -120,17 +120,6 @@ static void test_a_connection_cut_during_the_commit_is_said(void **state) {
     test_pg_close(&p);
 }
 
-static void stop_patience(struct loop_timer *timer) {
-    struct test_db *t = (struct test_db *)(void *)((char *)timer - offsetof(struct test_db, patience));
-    loop_stop(t->loop);
-}
-
-static void pass_ms(struct test_db *t, uint64_t ms) {
-    t->patience.fn = stop_patience;
-    loop_timer_start(t->loop, &t->patience, ms);
-    loop_run(t->loop);
-}
-
 static void test_units_fail_quickly_while_the_server_is_away(void **state) {
     struct test_postgres p;
     int64_t n;
@@ -146,7 +135,7 @@ static void test_units_fail_quickly_while_the_server_is_away(void **state) {
     admin(&p, "alter database %s with allow_connections true");
     enum err err = ERR_UNAVAILABLE;
     for (int i = 0; err && i < 100; i++) {
-        pass_ms(&p.t, 100);
+        test_db_pass_ms(&p.t, 100);
         err = test_db_do(&p.t, count, &n, true);
     }
     assert_int_equal(err, ERR_OK);

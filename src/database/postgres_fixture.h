@@ -38,12 +38,6 @@ static inline bool test_pg_there(void) {
     return false;
 }
 
-// The server's url with another database: everything up to the path, and what follows it.
-static inline void test_pg_url(char *out, size_t size, const char *server, const char *database) {
-    const char *host = strstr(server, "://") + 3, *path = host + strcspn(host, "/?"), *query = strchr(server, '?');
-    snprintf(out, size, "%.*s/%s%s", (int)(path - server), server, database, query ? query : "");
-}
-
 static inline void test_pg_prepare(struct test_postgres *p) {
     char sql[128];
     memset(p, 0, sizeof *p);
@@ -54,7 +48,7 @@ static inline void test_pg_prepare(struct test_postgres *p) {
     snprintf(p->name, sizeof p->name, "barid_test_%d_%d", (int)getpid(), ++made);
     snprintf(sql, sizeof sql, "create database %s", p->name);
     test_pg_sql(p->admin, sql);
-    test_pg_url(p->url, sizeof p->url, p->admin, p->name);
+    test_db_url(p->url, sizeof p->url, p->admin, p->name);
 }
 
 static inline enum err test_pg_open_with(struct test_postgres *p, struct database_options o,

@@ -278,7 +278,7 @@ static void test_errors_are_told_apart(void **state) {
     struct error e = {0};
     char url[600];
     test_pg_prepare(&p);
-    test_pg_url(url, sizeof url, p.admin, p.name);
+    test_db_url(url, sizeof url, p.admin, p.name);
     strncat(url, strchr(url, '?') ? "&options=-cstatement_timeout%3D200" : "?options=-cstatement_timeout%3D200",
             sizeof url - strlen(url) - 1);
     if (test_pg_open_with(&p, (struct database_options){.url = url}, shape, &e)) fail_msg("%s", e.text);

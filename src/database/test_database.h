@@ -4,6 +4,7 @@
 #ifndef BARID_DATABASE_TEST_DATABASE_H
 #define BARID_DATABASE_TEST_DATABASE_H
 
+#include "base/list.h"
 #include "base/loop.h"
 #include "base/test.h"
 #include "database/database.h"
@@ -47,6 +48,14 @@ static inline void test_db_loop(struct test_db *t) {
     loop_timer_stop(t->loop, &t->patience);
 }
 
+static void test_db_passed(struct loop_timer *timer) { loop_stop(LIST_ITEM(timer, struct test_db, patience)->loop); }
+
+static inline void test_db_pass_ms(struct test_db *t, uint64_t ms) {
+    t->patience.fn = test_db_passed;
+    loop_timer_start(t->loop, &t->patience, ms);
+    loop_run(t->loop);
+}
+
 static enum err test_unit_run(struct db *db, struct db_unit *u) {
     struct test_unit *x = (struct test_unit *)u;
     return x->fn(db, x->arg);
@@ -86,16 +95,19 @@ static inline void test_db_psql(const char *url, const char *sql) {
     assert_int_equal(status, 0);
 }
 
+// The server's url with another database: everything up to the path, and what follows it.
+static inline void test_db_url(char *out, size_t size, const char *server, const char *database) {
+    const char *host = strstr(server, "://") + 3, *path = host + strcspn(host, "/?"), *query = strchr(server, '?');
+    snprintf(out, size, "%.*s/%s%s", (int)(path - server), server, database, query ? query : "");
+}
+
 static inline void test_db_make_on_server(struct test_db *t) {
     static int made;
     char sql[128];
-    const char *host = strstr(test_db_server, "://") + 3, *path = host + strcspn(host, "/?");
-    const char *query = strchr(test_db_server, '?');
     snprintf(t->name, sizeof t->name, "barid_port_%d_%d", (int)getpid(), ++made);
     snprintf(sql, sizeof sql, "create database %s", t->name);
     test_db_psql(test_db_server, sql);
-    snprintf(t->url, sizeof t->url, "%.*s/%s%s", (int)(path - test_db_server), test_db_server, t->name,
-             query ? query : "");
+    test_db_url(t->url, sizeof t->url, test_db_server, t->name);
 }
 
 static inline void test_db_prepare(struct test_db *t) {

@@ -101,7 +101,7 @@ static void open_postgres(struct rig *f) {
     snprintf(f->name, sizeof f->name, "barid_store_%d_%d", (int)getpid(), ++made);
     snprintf(sql, sizeof sql, "create database %s", f->name);
     test_pg_sql(f->admin, sql);
-    test_pg_url(f->url, sizeof f->url, f->admin, f->name);
+    test_db_url(f->url, sizeof f->url, f->admin, f->name);
 }
 
 static void drop_postgres(struct rig *f) {
