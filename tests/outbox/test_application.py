@@ -34,14 +34,6 @@ def fixture_shop(database):
     return database
 
 
-@pytest.fixture(name="topic")
-def fixture_topic(kafka):
-    name = f"application_{uuid.uuid4().hex[:12]}"
-    kafka.create_topic(name)
-    yield name
-    kafka.delete_topic(name)
-
-
 def killed_application(shop, topic, number, where):
     """Runs it until it is there, then kill -9."""
     with subprocess.Popen([sys.executable, "-c", APPLICATION, shop, topic, str(number), where], stdin=subprocess.PIPE,

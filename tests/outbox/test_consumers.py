@@ -6,10 +6,8 @@ import subprocess
 import pytest
 
 from support.courier import rows
+from support.inbox import everything_is_handled_once, queue, receive
 from support.server import binary, eventually
-
-from test_receive import everything_is_handled_once, queue, receive
-from test_receive import fixture_publisher, fixture_shop, fixture_topic  # noqa: F401
 
 TABLES = {"inbox": "consumer", "inbox_queue": "consumer", "offsets": "consumer", "buckets": "queue", "members": "queue"}
 

@@ -4,11 +4,9 @@ connection, PostgreSQL restarted, and the process killed at each step. A ledger 
 import pytest
 
 from support.courier import rows
+from support.inbox import SCHEMA, Hook, everything_is_handled_once, handled, queue, receive
 from support.postgres import Postgres
 from support.server import eventually
-
-from test_receive import SCHEMA, Hook, everything_is_handled_once, handled, queue, receive
-from test_receive import fixture_publisher, fixture_shop, fixture_topic  # noqa: F401
 
 # Raises what its payload says; and leaves its connection in disorder when told to.
 MISCHIEF = """

@@ -9,11 +9,9 @@ import psycopg2
 import pytest
 
 from support.courier import rows
+from support.inbox import SCHEMA, everything_is_handled_once, queue, receive
 from support.postgres import Postgres
 from support.server import binary, eventually
-
-from test_receive import SCHEMA, everything_is_handled_once, queue, receive
-from test_receive import fixture_publisher, fixture_shop, fixture_topic  # noqa: F401
 
 # Ends its own session, or says what the server says when it has no room.
 GREEDY = """

@@ -11,10 +11,8 @@ import pytest
 from confluent_kafka.admin import ConfigResource
 
 from support.courier import rows
+from support.inbox import everything_is_handled_once, receive
 from support.server import binary, eventually
-
-from test_receive import everything_is_handled_once, receive
-from test_receive import fixture_publisher, fixture_shop, fixture_topic  # noqa: F401
 
 UNSTORABLE = {"heavy": "x" * 70000}  # headers of more than 64 KiB
 

@@ -5,10 +5,8 @@ import threading
 import time
 
 from support.courier import Ledger, rows
+from support.inbox import everything_is_handled_once, handled, queue, receive
 from support.server import eventually
-
-from test_receive import everything_is_handled_once, handled, queue, receive
-from test_receive import fixture_publisher, fixture_shop, fixture_topic  # noqa: F401
 
 KEYS = 10000  # more than a process has room for
 CONSUMER = "receive_invoices"

@@ -4,31 +4,15 @@ The first six tests have the names of the seed's words: store, retries as a para
 """
 import json
 import signal
-import subprocess
 import time
-import uuid
 
 import psycopg2
 import pytest
 
 from support.courier import Relay, Source, Tap, rows
-from support.server import binary, eventually
+from support.process import barid, eventually
 
 UNKNOWN = "there_is_no_such_topic"
-
-
-@pytest.fixture
-def topic(kafka):
-    name = f"relay_{uuid.uuid4().hex[:12]}"
-    kafka.create_topic(name)
-    yield name
-    kafka.delete_topic(name)
-
-
-def barid(*args, check=True):
-    done = subprocess.run([binary(), *args], capture_output=True, text=True, timeout=60)
-    assert not check or done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture

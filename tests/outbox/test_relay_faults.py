@@ -23,13 +23,6 @@ def fixture_url(database):
     return database
 
 
-@pytest.fixture(name="topic")
-def fixture_topic(kafka):
-    name = f"faults-{uuid.uuid4()}"
-    kafka.create_topic(name)
-    return name
-
-
 def to(kafka, settings=""):
     return f"kafka://{kafka.address}{settings}"
 

@@ -6,9 +6,8 @@ import subprocess
 import psycopg2
 import pytest
 
-from support.server import binary
+from support.process import ROOT, binary
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILT = os.path.join(os.path.dirname(binary()), "src", "lib")
 
 PROGRAM = r"""

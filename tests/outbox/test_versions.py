@@ -4,8 +4,6 @@ and a message of the messaging service; and what is said to a version that is to
 The binaries come from Maven Central (support/postgres_releases.py); a version that cannot be had is skipped by name.
 """
 import json
-import subprocess
-import uuid
 
 import pytest
 
@@ -14,7 +12,8 @@ from support.maven import Missing
 from support.parts import Distributed
 from support.postgres import Postgres, missing
 from support.postgres_releases import RELEASES, TOO_OLD, release
-from support.server import Server, binary, eventually
+from support.process import barid, eventually
+from support.server import Server
 
 HANDLER = """
 create table public.ledger (n bigint generated always as identity, key text, number int);
@@ -46,20 +45,6 @@ def fixture_server(request):
 def fixture_url(server):
     with server.database() as url:
         yield url
-
-
-@pytest.fixture(name="topic")
-def fixture_topic(kafka):
-    name = f"versions_{uuid.uuid4().hex[:12]}"
-    kafka.create_topic(name)
-    yield name
-    kafka.delete_topic(name)
-
-
-def barid(*args, check=True):
-    done = subprocess.run([binary(), *args], capture_output=True, text=True, timeout=60, check=False)
-    assert not check or done.returncode == 0, done.stderr
-    return done
 
 
 def test_migrations(server, url):

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from support.parts import Distributed, servers_on
-from support.server import Api, eventually
+from support.server import at, eventually
 
 TTL = 2  # seconds
 SWEEP = ["--sweep-every-ms", "50"]
@@ -16,13 +16,6 @@ SWEEP = ["--sweep-every-ms", "50"]
 @pytest.fixture(name="parts")
 def fixture_parts(postgres, kafka):
     return Distributed(postgres, kafka)
-
-
-def at(server, api):
-    """The same device, at another server."""
-    other = Api(server, api.token)
-    other.user_id, other.device_id = api.user_id, api.device_id
-    return other
 
 
 def is_live(parts, api):

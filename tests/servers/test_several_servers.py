@@ -9,14 +9,7 @@ import requests
 
 from support.balancer import Balancer
 from support.parts import Distributed, servers_on
-from support.server import Api, ApiError, Server, binary, eventually
-
-
-def at(server, api):
-    """The same device, at another server."""
-    other = Api(server, api.token)
-    other.user_id, other.device_id = api.user_id, api.device_id
-    return other
+from support.server import Api, ApiError, Server, at, binary, eventually
 
 
 def test_a_message_goes_from_one_server_to_the_other_and_the_receipts_come_back(two):

@@ -8,9 +8,8 @@ import re
 import subprocess
 import threading
 
-from support.server import binary, eventually
+from support.process import ROOT, binary, eventually
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECONDS = 40
 
 

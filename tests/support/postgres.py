@@ -24,11 +24,11 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import urllib.parse
 import uuid
 
 from support.ports import free_port
+from support.process import eventually
 
 USER = "barid"  # a superuser of the servers made here
 ACCOUNT = "postgres"  # whom the processes run as when we are root: neither program wants to be root
@@ -119,16 +119,6 @@ def is_running(pid):
             return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def wait_until(check, seconds, what):
-    end = time.monotonic() + seconds
-    while True:
-        value = check()
-        if value:
-            return value
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.01)
 
 
 class PostgresServer:
@@ -240,7 +230,7 @@ class Postgres(PostgresServer):
                 self.process = subprocess.Popen([self.binaries + "/postgres", "-D", self.data, "-p", str(port)],
                                                 cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                                 start_new_session=True, **as_account())
-            if wait_until(lambda: self._is_ready() or self.process.poll() is not None, START_SECONDS, "PostgreSQL starts") \
+            if eventually(lambda: self._is_ready() or self.process.poll() is not None, START_SECONDS, "PostgreSQL starts") \
                     and self.process.poll() is None:
                 self.port = port
                 self.base = f"postgresql://{USER}@127.0.0.1:{port}/postgres"
@@ -283,7 +273,7 @@ class Postgres(PostgresServer):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(STOP_SECONDS)
-        wait_until(lambda: not any(map(is_running, pids)), STOP_SECONDS, "the killed processes are gone")
+        eventually(lambda: not any(map(is_running, pids)), STOP_SECONDS, "the killed processes are gone")
 
     def restart(self):
         self.stop()
@@ -349,7 +339,7 @@ class PgBouncer:
                 self.process = subprocess.Popen([find_bouncer(), self._write_config(port)], cwd=self.directory,
                                                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                                 start_new_session=True, **as_account())
-            if wait_until(lambda: self._answers(port) or self.process.poll() is not None, START_SECONDS,
+            if eventually(lambda: self._answers(port) or self.process.poll() is not None, START_SECONDS,
                           "PgBouncer starts") and self.process.poll() is None:
                 self.port = port
                 return self

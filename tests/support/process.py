@@ -24,6 +24,13 @@ def binary():
     return os.environ.get("BARID", os.path.join(ROOT, "build", "barid"))
 
 
+def barid(*args, check=True):
+    """Runs `barid ARGS…` to its end, and well unless `check` is False."""
+    done = subprocess.run([binary(), *args], capture_output=True, text=True, timeout=60, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
 def eventually(check, seconds=10, what="the condition"):
     """Calls check() until it gives something true, and returns that."""
     end = time.monotonic() + seconds

@@ -240,3 +240,10 @@ class Api:
         if hello:
             socket.send({"type": "hello", "token": self.token, "after": after})
         return socket
+
+
+def at(server, api):
+    """The same device, at another server."""
+    other = Api(server, api.token)
+    other.user_id, other.device_id = api.user_id, api.device_id
+    return other
