@@ -158,13 +158,16 @@ static bool held_up(struct gather *g, const struct gathered *op) {
     return false;
 }
 
-// Up to the first that has to be by itself. One that has to be later than one of these stays where it is.
+// Up to the first that has to be by itself. One that has to be later than one of these, or than a slow one, stays where
+// it is.
 static void fill(struct gather *g, struct batch *b) {
     size_t looked_at = 0;
     LIST_EACH_SAFE(&g->waiting, at) {
         struct gathered *op = LIST_ITEM(at, struct gathered, in_gather);
-        if (b->n == g->most || op->single || looked_at++ == LOOK_MOST) break;
-        if (has(b, op->id) || held_up(g, op)) continue;
+        if (b->n == g->most || looked_at++ == LOOK_MOST) break;
+        if (held_up(g, op)) continue;
+        if (op->single) break;
+        if (has(b, op->id)) continue;
         list_remove(at);
         op->op.server = homes_server(g->chat);
         b->ops[b->n++] = op;
