@@ -200,15 +200,16 @@ class Kafka:
         return message.partition(), message.offset()
 
     def records(self, topic, n, seconds=30):
-        """The first n records of a topic, fewer when the time is up: confluent_kafka's messages, those of a partition in
-        its order."""
+        """The first n records of a topic, which need not be there yet, fewer when the time is up: confluent_kafka's
+        messages, those of a partition in its order."""
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": "barid-reader", "log_level": 0,
                              "enable.auto.commit": False})
         try:
-            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            got, end, partitions = [], time.monotonic() + seconds, {}
+            while not partitions and time.monotonic() < end:
+                partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
-            got, end = [], time.monotonic() + seconds
             while len(got) < n and time.monotonic() < end:
                 got += [m for m in consumer.consume(n - len(got), timeout=0.2) if not m.error()]
             return sorted(got, key=lambda m: (m.partition(), m.offset()))
