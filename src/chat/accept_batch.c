@@ -36,11 +36,11 @@ static enum err find(struct db *db, struct gathered **ops, size_t n) {
     for (size_t i = 0; i < n; i++) {
         struct accept *op = (struct accept *)ops[i];
         conversations[i] = op->conversation_id;
-        ids[i] = (struct db_bytes){op->message_id.b, sizeof op->message_id.b};
         uids[i] = op->who.uid;
         op->duplicate = false;
         ops[i]->result = accept_unknown(op);
     }
+    gather_ids(ops, n, ids);
     enum err err = ERR_OK;
     struct db_stmt *s = db_prepare(db, &sql);
     db_bind_texts(s, 1, conversations, n);

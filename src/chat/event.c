@@ -33,17 +33,6 @@ static struct bus_event view(const struct made_event *e) {
         .event_id = e->id, .topic = e->topic, .key = e->key, .payload = e->payload, .payload_length = e->length};
 }
 
-enum err event_store(struct db *db, const struct chat *c, const struct id *event_id, const char *topic,
-                     const char *conversation_id, int64_t now, const char *fields, ...) {
-    struct made_event made;
-    va_list args;
-    va_start(args, fields);
-    make(&made, c, event_id, topic, conversation_id, fields, args);
-    va_end(args);
-    struct bus_event event = view(&made);
-    return outbox_store(db, &event, now);
-}
-
 void events_add(struct events *e, const struct chat *c, const struct id *event_id, const char *topic,
                 const char *conversation_id, const char *fields, ...) {
     e->at = chat_room(e->at, e->n, &e->cap, sizeof *e->at);

@@ -4,13 +4,8 @@
 
 #include "chat/internal.h"
 
-// `fields` is the inside of a JSON object.
-enum err event_store(struct db *db, const struct chat *c, const struct id *event_id, const char *topic,
-                     const char *conversation_id, int64_t now, const char *fields, ...)
-    __attribute__((format(printf, 7, 8)));
-
-// Several, collected ({0} to begin with) and stored in their order. Storing ends the collection; whoever does not come
-// to it calls events_free.
+// Collected ({0} to begin with) and stored in their order. Storing ends the collection; whoever does not come to it
+// calls events_free. `fields` is the inside of a JSON object.
 struct made_event;
 struct events {
     struct made_event *at;

@@ -107,9 +107,11 @@ static enum err tell_sender(struct db *db, const struct chat *c, struct overdue 
     const struct entry *e = &o->push.entry;
     char id[ID_TEXT];
     id_format(&e->e.message_id, id);
-    return event_store(db, c, &o->event_id, "message_expired", e->conversation_id, now,
-                       "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"at\":%lld", id,
-                       e->conversation_id, (unsigned long long)e->e.seq, (long long)now);
+    struct events events = {0};
+    events_add(&events, c, &o->event_id, "message_expired", e->conversation_id,
+               "\"message_id\":\"%s\",\"conversation_id\":\"%s\",\"seq\":%llu,\"at\":%lld", id, e->conversation_id,
+               (unsigned long long)e->e.seq, (long long)now);
+    return events_store(db, &events, now);
 }
 
 static enum err expire(struct db *db, const struct chat *c, struct overdue *o, int64_t now, struct gone *g) {

@@ -39,6 +39,10 @@ enum err gather_settings(struct db *db) {
     return db_run_later(db_prepare(db, &settings));
 }
 
+void gather_ids(struct gathered *const *ops, size_t n, struct db_bytes *ids) {
+    for (size_t i = 0; i < n; i++) ids[i] = (struct db_bytes){ops[i]->id->b, sizeof ops[i]->id->b};
+}
+
 bool gather_takes(struct gathered *op, size_t *rows, int64_t recipients) {
     op->later = *rows > 0 && *rows + (size_t)recipients > GATHER_ROWS;
     *rows += (size_t)recipients;

@@ -11,8 +11,8 @@
 // units share a commit anyway, every op is a unit. The next ones go when all of these have their answer, so the order
 // in which they were added is kept for each id and for each name of op_order.
 //
-// A batch does not wait long for a lock: somebody may hold it who is frozen. Its ops go by themselves then. And for an op
-// that takes long by itself the next ones do not wait, but for those of the same name.
+// A batch does not wait long for a lock: somebody may hold it who is frozen. Its ops go by themselves then. And for an
+// op that takes long by itself the next ones do not wait, but for those of the same name.
 #ifndef BARID_CHAT_GATHER_H
 #define BARID_CHAT_GATHER_H
 
@@ -45,6 +45,8 @@ void gather_add(struct gather *g, struct gathered *op);
 // In `run`: whether an op with so many recipients is still to go with those before it, of which `rows` has the sum;
 // false: it is for later.
 bool gather_takes(struct gathered *op, size_t *rows, int64_t recipients);
+// In `run`: the ids of the ops as a parameter of statements.
+void gather_ids(struct gathered *const *ops, size_t n, struct db_bytes *ids);
 // In `run`, first of all: the planner is to go by the indexes, whatever it believes of tables that are empty now and
 // have a million rows later.
 enum err gather_settings(struct db *db);

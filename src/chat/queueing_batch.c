@@ -8,24 +8,14 @@
 
 #include <stdlib.h>
 
-static enum err lock(struct db *db, struct gathered **ops, size_t n) {
-    struct db_bytes ids[GATHER_BATCH];
-    for (size_t i = 0; i < n; i++) ids[i] = (struct db_bytes){ops[i]->id->b, sizeof ops[i]->id->b};
-    return lock_all_recipients(db, ids, n);
-}
-
-static enum err find(struct db *db, struct gathered **ops, size_t n) {
+static enum err find(struct db *db, struct gathered **ops, const struct db_bytes *ids, size_t n) {
     static struct db_sql sql = {
         .text = "select 1 where 0",
         .postgres = "select i.n, v.member_count - 1, " QUEUEING_COLUMNS
                     " from unnest(?1::bytea[]) with ordinality i (message_id, n) "
                     "join message m on m.message_id = i.message_id join conversation v on v.cid = m.cid "
                     "join account a on a.uid = m.sender_uid"};
-    struct db_bytes ids[GATHER_BATCH];
-    for (size_t i = 0; i < n; i++) {
-        ids[i] = (struct db_bytes){ops[i]->id->b, sizeof ops[i]->id->b};
-        ((struct queue_op *)ops[i])->unknown = true;
-    }
+    for (size_t i = 0; i < n; i++) ((struct queue_op *)ops[i])->unknown = true;
     enum err err = ERR_OK;
     int64_t recipients[GATHER_BATCH] = {0};
     size_t rows = 0;
@@ -126,9 +116,11 @@ static enum err queue_fresh(struct db *db, struct gathered **ops, size_t n) {
 
 enum err queues_run(struct db *db, struct gathered **ops, size_t n) {
     for (size_t i = 0; i < n; i++) queueing_clear((struct queue_op *)ops[i]);
+    struct db_bytes ids[GATHER_BATCH];
+    gather_ids(ops, n, ids);
     enum err err = gather_settings(db);
-    if (err == ERR_OK) err = lock(db, ops, n);
-    if (err == ERR_OK) err = find(db, ops, n);
+    if (err == ERR_OK) err = lock_all_recipients(db, ids, n);
+    if (err == ERR_OK) err = find(db, ops, ids, n);
     if (err == ERR_OK) err = take_in(db, ops, n);
     if (err == ERR_OK) err = queue_fresh(db, ops, n);
     for (size_t i = 0; i < n && err == ERR_OK; i++) crash_point("queue.before_commit");

@@ -46,13 +46,7 @@ static enum err write(struct db *db, struct db_sql *sql, const struct table *t, 
 
 // ---- how they are ---------------------------------------------------------------------------------------
 
-static enum err lock(struct db *db, struct gathered **ops, size_t n) {
-    struct db_bytes ids[GATHER_BATCH];
-    for (size_t i = 0; i < n; i++) ids[i] = (struct db_bytes){ops[i]->id->b, sizeof ops[i]->id->b};
-    return lock_all_senders(db, ids, n);
-}
-
-static enum err find(struct db *db, struct gathered **ops, size_t n) {
+static enum err find(struct db *db, struct gathered **ops, const struct db_bytes *ids, size_t n) {
     static struct db_sql sql = {
         .text = "select 1 where 0",
         .postgres =
@@ -60,11 +54,9 @@ static enum err find(struct db *db, struct gathered **ops, size_t n) {
             "a (message_id, uid, did, n) join message m on m.message_id = a.message_id "
             "join delivery x on x.mid = m.mid and x.uid = a.uid join conversation v on v.cid = m.cid "
             "left join device_delivery q on q.mid = m.mid and q.did = a.did"};
-    struct db_bytes ids[GATHER_BATCH];
     int64_t uids[GATHER_BATCH], dids[GATHER_BATCH];
     for (size_t i = 0; i < n; i++) {
         struct receipt *op = (struct receipt *)ops[i];
-        ids[i] = (struct db_bytes){op->message_id.b, sizeof op->message_id.b};
         uids[i] = op->who.uid;
         dids[i] = op->who.did;
         ops[i]->result = receipt_unknown(op);
@@ -182,9 +174,11 @@ static void crash_points(struct gathered **ops, size_t n) {
 enum err receipts_run(struct db *db, struct gathered **ops, size_t n) {
     struct work *w = chat_alloc(sizeof *w);
     for (size_t i = 0; i < n; i++) receipt_clear((struct receipt *)ops[i]);
+    struct db_bytes ids[GATHER_BATCH];
+    gather_ids(ops, n, ids);
     enum err err = gather_settings(db);
-    if (err == ERR_OK) err = lock(db, ops, n);
-    if (err == ERR_OK) err = find(db, ops, n);
+    if (err == ERR_OK) err = lock_all_senders(db, ids, n);
+    if (err == ERR_OK) err = find(db, ops, ids, n);
     for (size_t i = 0; i < n && err == ERR_OK; i++) decide(w, (struct receipt *)ops[i]);
     if (err == ERR_OK) err = close_claims(db, w);
     if (err == ERR_OK) err = push_to_users(db, w->pushes, w->pushes_n);
